@@ -1,0 +1,42 @@
+# The everyday commands. Each does its own set-up: .venv in this folder, dependencies from requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup run test check bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with the penstock command, fetch Apache Kafka's jars
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 setup")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/penstock kafka install
+	@touch $(STAMP)
+
+run: setup ## the flights job on a real Kafka, to a verified summary
+	$(BIN)/python -m examples.flights
+
+test: setup ## every test, real Kafka included
+	$(BIN)/python -m pytest
+
+check: setup ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: setup ## the short benchmarks, compared in one run
+	$(BIN)/python -m benchmarks
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras --upgrade pyproject.toml -o requirements.lock
+
+clean: ## remove what setup and runs made in this folder
+	rm -rf $(VENV) .penstock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,76 @@
+"""The record that an agent's body is at: what `topic.send` and table access inside the body act on."""
+
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from penstock.tables.partition import TablePartition
+from penstock.tables.specs import TableSpec
+
+if TYPE_CHECKING:
+    from penstock.agents.stage import Runtime
+    from penstock.agents.topics import Topic
+
+_CURRENT: ContextVar["RecordContext | None"] = ContextVar("penstock_record", default=None)
+
+
+class RecordContext:
+    """Acts for one agent body; `partition` and `timestamp` follow the record it was last given."""
+
+    __slots__ = ("partition", "runtime", "timestamp")
+
+    def __init__(self, runtime: "Runtime") -> None:
+        self.runtime = runtime
+        self.partition = -1
+        self.timestamp = 0
+
+    def enter(self) -> None:
+        """Make this the context of the running task."""
+        _CURRENT.set(self)
+
+    def send(self, topic: "Topic[Any, Any]", key: Any, value: Any, timestamp: int | None) -> None:
+        """Add a record to the checkpoint at hand."""
+        raw_key = None if key is None else topic.key_serde.encode(key)
+        raw_value = None if value is None else topic.value_serde.encode(value)
+        stamp = self.timestamp if timestamp is None else timestamp
+        self.runtime.emit(topic.name, [raw_key], [raw_value], [stamp], None)
+
+    def part(self, table: TableSpec) -> TablePartition:
+        """The table's partition that belongs to the record at hand."""
+        return self.runtime.table(table, self.partition)
+
+
+def current(what: str) -> RecordContext:
+    """The context of the running agent body. Raises RuntimeError outside one, naming `what`."""
+    context = _CURRENT.get()
+    if context is None:
+        raise RuntimeError(f"{what} works inside an agent's body only, while it holds a record")
+    return context
+
+
+class TableView:
+    """Dict access to a table from an agent's body: reads see what the body wrote, writes commit with the record."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self.spec = spec
+
+    def _part(self) -> TablePartition:
+        return current(f"table {self.spec.name!r}").part(self.spec)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The row of a key on the partition at hand."""
+        raw = self.spec.key.encode(key)
+        row = self._part().load((raw,))[raw]
+        return default if row is None else self.spec.view(row)
+
+    def put(self, key: Any, row: Any) -> None:
+        """Write the row of a key; None deletes it."""
+        raw = self.spec.key.encode(key)
+        part = self._part()
+        part.rows[raw] = row
+        part.touch((raw,))
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Every (key, row) of the partition at hand, in the order of the encoded keys."""
+        for raw, row in self._part().items():
+            yield self.spec.key.decode(raw), self.spec.view(row)

@@ -1,0 +1,200 @@
+"""One consumer group as a Faust app: an agent per stage, a Faust table per table, whole batches through them."""
+
+import gc
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.stores import STORES
+from faust.worker import Worker
+from mode.supervisors import CrashingSupervisor
+
+from penstock.agents.batch import RecordBatch
+from penstock.agents.faust_checkpointer import Checkpointer
+from penstock.agents.faust_consumer import BatchSchema, BatchTransport
+from penstock.agents.faust_tables import BatchTableManager
+from penstock.agents.faust_topics import ensure_topics
+from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.stage import StageSpec
+from penstock.tables.rocksdb import RocksStores
+
+log = logging.getLogger("penstock.worker")
+
+STORES.aliases["penstock"] = "penstock.agents.faust_tables:PartStore"
+
+SETTINGS: dict[str, Any] = {
+    "store": "penstock://",
+    "TableManager": BatchTableManager,
+    "web_enabled": False,
+    "topic_disable_leader": True,
+    "topic_allow_declare": False,  # ensure_topics does it: Faust would let the broker choose partition counts
+    "table_standby_replicas": 0,
+    "stream_buffer_maxsize": 4,  # counts batches here
+    "broker_max_poll_records": 4000,
+    "consumer_auto_offset_reset": "earliest",
+    "broker_heartbeat_interval": 1.0,  # joins and leaves are noticed within 1 s
+    "broker_session_timeout": 10.0,  # a killed worker's partitions move after it
+    "broker_request_timeout": 15.0,
+    "broker_rebalance_timeout": 60.0,
+    "producer_request_timeout": 15.0,
+}
+"""Faust's defaults that do not suit: each was measured on a real broker."""
+
+
+class QuickWorker(Worker):
+    """Faust's worker without its second of sleep at the end."""
+
+    async def _sentinel_task(self) -> None:
+        """Stock sleeps 1 s."""
+
+
+class GroupApp(faust.App):
+    """A group of a pipeline. Making one opens nothing; `faust -A module:attribute worker` runs it.
+
+    Args:
+        spec: the group.
+        written: topics that the pipeline writes, with the partition counts they are created with.
+        broker: bootstrap servers, "host:port", several with commas.
+        data: folder for the tables; the worker's own is DATA/GROUP/SLOT.
+        slot: which of the group's workers this is. Two at a time must not have the same.
+        checkpoint_interval: seconds between checkpoints. Default 0.1: at that and longer a transaction costs nothing
+            that could be measured, and it is how long readers of the outputs wait at most.
+        replication: of topics it creates; -1 is the broker's default.
+        settings: further Faust settings.
+    """
+
+    def __init__(
+        self,
+        spec: GroupSpec,
+        written: Mapping[str, int],
+        *,
+        broker: str,
+        data: Path,
+        slot: str = "0",
+        checkpoint_interval: float = 0.1,
+        replication: int = -1,
+        **settings: Any,
+    ) -> None:
+        urls = [f"kafka://{server.strip()}" for server in broker.removeprefix("kafka://").split(",")]
+        folder = data / spec.app_id / slot
+        conf = {**SETTINGS, "broker": urls, "datadir": folder, "Worker": QuickWorker, **settings}
+        super().__init__(spec.app_id, **conf)
+        self.spec, self.slot, self.failure = spec, slot, None
+        self._written, self._replication = written, replication
+        self.transaction = KafkaTransaction(
+            [url.removeprefix("kafka://") for url in urls],
+            spec.app_id,
+            f"{spec.app_id}-{slot}",
+            instance_id=settings.get("consumer_group_instance_id"),
+        )
+        self.runtime = GroupRuntime(spec, RocksStores(folder / "tables"), self.transaction, self.transaction)
+        self._interval = checkpoint_interval
+        self._checkpointer: Checkpointer | None = None
+        for table in spec.tables:
+            self.Table(table.name, key_type=bytes, value_type=bytes)
+        for stage in spec.stages:
+            self._add_stage(stage)
+
+    failure: BaseException | None
+    """Why the worker failed."""
+
+    @property
+    def servers(self) -> list[str]:
+        """Bootstrap servers, host:port, as configured now: the Faust command line may have changed them."""
+        return [f"{url.host}:{url.port or 9092}" for url in self.conf.broker]
+
+    @property
+    def checkpointer(self) -> Checkpointer:
+        """The checkpoint service."""
+        if self._checkpointer is None:
+            self._checkpointer = Checkpointer(
+                self, self.transaction, self.runtime, self._interval, loop=self.loop, beacon=self.beacon
+            )
+        return self._checkpointer
+
+    def _add_stage(self, stage: StageSpec) -> None:
+        topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)
+
+        async def body(stream: Any) -> None:
+            async for batch in stream:
+                await self._process(batch)
+
+        body.__name__ = body.__qualname__ = stage.name
+        body.__module__ = self.spec.app_id
+        body.__doc__ = _help(stage)
+        self.agent(topic, name=stage.name, supervisor_strategy=CrashingSupervisor)(body)
+
+    async def _process(self, batch: RecordBatch) -> None:
+        if batch.generation != self.consumer_generation_id:
+            return  # read under an assignment that has ended
+        try:
+            if await self.runtime.process(batch):
+                await self.transaction.spill()
+        except BaseException as exc:
+            self.checkpointer.fail(exc)  # before anything of it could be committed
+            raise
+
+    async def _on_agent_error(self, agent: Any, exc: BaseException) -> None:
+        """Faust calls this when an agent raised; stock commits there."""
+        self.checkpointer.fail(exc)
+        await self.crash(exc)
+
+    def _new_transport(self) -> Any:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Any:
+        return BatchTransport(self.conf.broker_producer, self)
+
+    def _create_directories(self) -> None:
+        Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
+        super()._create_directories()
+
+    async def on_start(self) -> None:
+        """Check the topics before anything is read."""
+        self.runtime.partitions = await ensure_topics(self.servers, self.spec, self._written, self._replication)
+        await super().on_start()
+        # Whole batches live for milliseconds and are never cyclic; scanning them was a tenth to a third of the CPU.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(200_000, 20, 20)
+
+
+def _help(stage: StageSpec) -> str:
+    return "; ".join(step.label for step in stage.steps)
+
+
+def run_worker(app: GroupApp, *, loglevel: str = "info") -> int:
+    """Run a worker in this process until a signal or a failure.
+
+    Returns:
+        The process's exit code: 0 after a signal, 1 after a failure, which is printed as one line.
+    """
+    _use_uvloop()
+    worker = QuickWorker(app, loglevel=loglevel, quiet=True, redirect_stdouts=False)
+    code: int | str | None = 0
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as exc:
+        code = exc.code
+    except BaseException as exc:
+        app.failure = app.failure or exc
+    if app.failure is not None:
+        sys.stderr.write(f"{app.spec.app_id}[{app.slot}] stopped: {app.failure}\n")
+        sys.stderr.flush()
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _use_uvloop() -> None:
+    if os.environ.get("PENSTOCK_LOOP", "uvloop") != "uvloop":
+        return
+    try:
+        import uvloop
+    except ImportError:
+        return
+    uvloop.install()

@@ -1,0 +1,61 @@
+"""The checkpoint as a service of the worker: its producer, its interval, and what a failure does."""
+
+import os
+import threading
+from typing import Any
+
+from mode import Service
+
+from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.agents.group import GroupRuntime
+
+HANG_SECONDS = 10.0
+"""A failed worker whose shutdown hangs longer is ended the hard way: what it had staged is lost anyway, and its slot
+cannot be started again before it is gone."""
+
+EXIT_HUNG = 70
+"""Exit code of that, EX_SOFTWARE."""
+
+
+class Checkpointer(Service):
+    """Runs the checkpoint of a worker every `interval` seconds, on revocation and on stop.
+
+    Args:
+        app: the group's Faust app.
+        interval: seconds between checkpoints.
+    """
+
+    def __init__(self, app: Any, transaction: KafkaTransaction, runtime: GroupRuntime, interval: float, **kw: Any) -> None:
+        super().__init__(**kw)
+        self.app, self.transaction, self.runtime, self.interval = app, transaction, runtime, interval
+
+    async def on_start(self) -> None:
+        """Connect the producer; it must be there before the first batch."""
+        await self.transaction.start()
+
+    async def on_stop(self) -> None:
+        """Nothing is committed after this."""
+        await self.runtime.stop()
+        await self.transaction.stop()
+
+    async def run(self) -> bool:
+        """Take a checkpoint. A failure stops the worker."""
+        try:
+            return await self.runtime.checkpoint.run()
+        except Exception as exc:
+            self.fail(exc)
+            await self.app.crash(exc)
+            return False
+
+    def fail(self, exc: BaseException) -> None:
+        """Commit nothing any more; the process ends even if its shutdown should hang."""
+        if self.app.failure is None:
+            self.app.failure = exc
+            timer = threading.Timer(HANG_SECONDS, os._exit, (EXIT_HUNG,))
+            timer.daemon = True
+            timer.start()
+        self.runtime.checkpoint.fail(exc)
+
+    async def forget(self) -> None:
+        """Drop what is staged; the partitions are leaving."""
+        await self.runtime.checkpoint.forget()

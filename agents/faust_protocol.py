@@ -1,0 +1,222 @@
+"""Two Kafka requests that aiokafka 0.14 does not speak yet, and the error codes that come with them.
+
+Exactly-once needs both: TxnOffsetCommit v3 carries the group membership, so that the broker refuses a member that has
+lost its partitions (KIP-447), and OffsetFetch v7 can wait for offsets of a transaction that is still being decided.
+Every broker since Kafka 2.5 answers them.
+"""
+
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
+
+_TEXT = CompactString("utf-8")
+_NO_TAGS: dict[int, bytes] = {}
+
+
+class FencedInstanceId(errors.BrokerResponseError):
+    """Another process joined the group with the same `group.instance.id`."""
+
+    errno = 82
+    message = "FENCED_INSTANCE_ID"
+
+
+class UnstableOffsetCommit(errors.BrokerResponseError):
+    """The offset asked for is part of a transaction that is not decided yet: ask again."""
+
+    errno = 88
+    message = "UNSTABLE_OFFSET_COMMIT"
+    retriable = True
+
+
+class TransactionAbortable(errors.BrokerResponseError):
+    """The transaction cannot be committed, but the producer may abort it and go on."""
+
+    errno = 120
+    message = "TRANSACTION_ABORTABLE"
+
+
+# aiokafka 0.14 knows no code above 79 and would report these as UnknownError. Code 90 is what brokers call the state
+# for which aiokafka has an exception already. Adding to the table changes nothing for codes that it knows.
+for _code, _error in (
+    (FencedInstanceId.errno, FencedInstanceId),
+    (UnstableOffsetCommit.errno, UnstableOffsetCommit),
+    (90, errors.ProducerFenced),
+    (TransactionAbortable.errno, TransactionAbortable),
+):
+    errors.kafka_errors.setdefault(_code, _error)
+
+
+class TxnOffsetCommitResponse_v3(Response):  # noqa: N801 - aiokafka's naming of versioned structures
+    """One error code per partition."""
+
+    API_KEY = 28
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "errors",
+            CompactArray(
+                ("topic", _TEXT),
+                ("partitions", CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields))),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class TxnOffsetCommitRequest_v3(RequestStruct):  # noqa: N801
+    """Offsets for a transaction, with the membership that entitles the producer to commit them."""
+
+    API_KEY = 28
+    API_VERSION = 3
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = TxnOffsetCommitResponse_v3
+    SCHEMA = Schema(
+        ("transactional_id", _TEXT),
+        ("group_id", _TEXT),
+        ("producer_id", Int64),
+        ("producer_epoch", Int16),
+        ("generation_id", Int32),
+        ("member_id", _TEXT),
+        ("group_instance_id", _TEXT),
+        (
+            "topics",
+            CompactArray(
+                ("topic", _TEXT),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", _TEXT),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class OffsetFetchResponse_v7(Response):  # noqa: N801
+    """The committed offset of each partition, -1 where there is none."""
+
+    API_KEY = 9
+    API_VERSION = 7
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("topic", _TEXT),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("offset", Int64),
+                        ("leader_epoch", Int32),
+                        ("metadata", _TEXT),
+                        ("error_code", Int16),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("error_code", Int16),
+        ("tags", TaggedFields),
+    )
+
+
+class OffsetFetchRequest_v7(RequestStruct):  # noqa: N801
+    """Committed offsets; with `require_stable`, partitions with an undecided transaction answer with an error."""
+
+    API_KEY = 9
+    API_VERSION = 7
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = OffsetFetchResponse_v7
+    SCHEMA = Schema(
+        ("group_id", _TEXT),
+        ("topics", CompactArray(("topic", _TEXT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields))),
+        ("require_stable", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+def _required(request: Request[Any], version: int, versions: dict[int, tuple[int, int]]) -> None:
+    """Raise IncompatibleBrokerVersion unless a connection's negotiated `versions` cover `version` of the request.
+
+    Without this aiokafka would say that it has "not yet" been added, which sends readers looking in the wrong place.
+    """
+    oldest, newest = versions.get(request.API_KEY, (-1, -1))
+    if not oldest <= version <= newest:
+        raise errors.IncompatibleBrokerVersion(
+            f"{type(request).__name__} v{version} is needed for exactly-once, the broker offers v{oldest} to v{newest}:"
+            " use Kafka 2.5 or later"
+        )
+
+
+class FencedOffsetCommit(Request[TxnOffsetCommitRequest_v3]):
+    """TxnOffsetCommit v3 and nothing older: without the membership the broker would accept offsets from anybody.
+
+    Args:
+        transactional_id: The producer's transactional id.
+        group_id: The consumer group that the offsets belong to.
+        producer: Producer id and epoch.
+        membership: Generation, member id and group instance id (None for a dynamic member).
+        offsets: For each topic its (partition, next offset, metadata).
+    """
+
+    API_KEY = 28
+
+    def __init__(
+        self,
+        transactional_id: str,
+        group_id: str,
+        producer: tuple[int, int],
+        membership: tuple[int, str, str | None],
+        offsets: dict[str, list[tuple[int, int, str]]],
+    ) -> None:
+        topics = [
+            (topic, [(partition, offset, -1, text, _NO_TAGS) for partition, offset, text in rows], _NO_TAGS)
+            for topic, rows in offsets.items()
+        ]
+        self._fields = (transactional_id, group_id, *producer, *membership, topics, _NO_TAGS)
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """Build the request, or raise IncompatibleBrokerVersion where the broker is older than Kafka 2.5."""
+        _required(self, 3, versions)
+        return super().prepare(versions)
+
+    def build(self, request_struct_class: type[TxnOffsetCommitRequest_v3]) -> TxnOffsetCommitRequest_v3:
+        """Fill the wire structure."""
+        return request_struct_class(*self._fields)
+
+
+class StableOffsetFetch(Request[OffsetFetchRequest_v7]):
+    """OffsetFetch v7 with `require_stable`: never answers with an offset that an open transaction is about to replace.
+
+    Args:
+        group_id: The consumer group.
+        partitions: For each topic the partitions asked for.
+    """
+
+    API_KEY = 9
+
+    def __init__(self, group_id: str, partitions: dict[str, list[int]]) -> None:
+        topics = [(topic, numbers, _NO_TAGS) for topic, numbers in partitions.items()]
+        self._fields = (group_id, topics, True, _NO_TAGS)
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """Build the request, or raise IncompatibleBrokerVersion where the broker is older than Kafka 2.5."""
+        _required(self, 7, versions)
+        return super().prepare(versions)
+
+    def build(self, request_struct_class: type[OffsetFetchRequest_v7]) -> OffsetFetchRequest_v7:
+        """Fill the wire structure."""
+        return request_struct_class(*self._fields)

@@ -1,0 +1,181 @@
+"""Recovery: changelogs into stores, in whole batches; then the topics that fill joined tables; then the streams.
+
+Over when every active partition's position has reached the end its changelog had when recovery began, which also holds
+where the tail is transaction markers, compacted or deleted.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
+from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
+from mode import Service
+
+from penstock.agents.batch import RecordBatch
+
+log = logging.getLogger("penstock.recovery")
+
+REPORT_SECONDS = 5.0
+"""Between progress lines of a recovery."""
+
+
+class BatchRecovery(Recovery):
+    """Replaces Faust's recovery tasks; its bookkeeping of active and standby partitions stays."""
+
+    app: Any
+
+    def part(self, tp: Any) -> Any:
+        """The table partition behind a changelog partition."""
+        return self.app.runtime.part(self.tp_to_table[tp].name, tp.partition)
+
+    def apply(self, tp: Any, batch: RecordBatch) -> None:
+        """Write a changelog batch to its store. Called by the consumer's drain loop."""
+        if tp not in self.active_tps and tp not in self.standby_tps:
+            return
+        part = self.part(tp)
+        if batch.next <= part.position:
+            return
+        if part.position and batch.start != part.position:
+            raise RuntimeError(f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}")
+        part.apply(batch.keys, batch.values, batch.next)
+        self.progress.set()
+
+    @Service.task
+    async def _slurp_changelogs(self) -> None:
+        """Replaces Faust's task of this name: nothing reaches its queue."""
+
+    @Service.task
+    async def _restart_recovery(self) -> None:
+        """Replaces Faust's task of this name: one recovery per assignment."""
+        self.progress = asyncio.Event()
+        while not self.should_stop:
+            if await self.wait_for_stopped(self.signal_recovery_start):
+                break
+            self.signal_recovery_start.clear()
+            generation = self._generation_id
+            try:
+                await self._recover(generation)
+            except (RebalanceAgain, IllegalStateError):
+                continue  # another assignment is on its way and starts over, from where the stores are now
+            except ServiceStopped:
+                break
+            except Exception as exc:
+                self.app.checkpointer.fail(exc)
+                await self.app.crash(exc)
+                break
+
+    async def _recover(self, generation: int) -> None:
+        self._set_recovery_started()
+        if self.active_tps or self.standby_tps:
+            await self._replay()
+        self.app.runtime.checkpoint.renew()
+        await self._resume(generation)
+
+    async def _replay(self) -> None:
+        app, consumer = self.app, self.app.consumer
+        parts = {tp: self.part(tp) for tp in self.active_tps | self.standby_tps}
+        tps = [TopicPartition(*tp) for tp in parts]
+        first = await self._got(consumer.earliest_offsets(*tps))
+        # The high watermark, not the last stable offset: a commit's offsets and its changelog markers are separate
+        # writes, and the last stable offset may lie before records whose source offsets are committed already.
+        ends = await self._got(consumer._thread.end_offsets_uncommitted(tps))
+        begin = {}
+        for tp, part in parts.items():
+            if part.position > ends[TopicPartition(*tp)]:
+                log.warning("%s: the store is at %d, past the end of its changelog: restored anew", tp, part.position)
+                part.clear()
+            begin[tp] = max(part.position, first[TopicPartition(*tp)])
+            if part.position < begin[tp]:
+                part.apply([], [], begin[tp])  # what lies between was deleted or compacted away
+        await self._got(consumer.seek_wait({TopicPartition(*tp): offset for tp, offset in begin.items()}))
+        consumer.resume_partitions(set(parts))
+        app.flow_control.resume()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()
+
+        def left() -> int:
+            return sum(max(0, ends[TopicPartition(*tp)] - parts[tp].position) for tp in self.active_tps)
+
+        total, started = left(), time.monotonic()
+        await self._until(left, total, started)
+        consumer.pause_partitions(self.active_tps - self.standby_tps)
+        if total:
+            seconds = time.monotonic() - started
+            log.info("replayed %d changelog records in %.2f s, %d partitions", total, seconds, len(parts))
+
+    async def _until(self, left: Any, total: int, started: float) -> None:
+        reported = started
+        while left():
+            self.progress.clear()
+            await self._got(_tick(self.progress))
+            now = time.monotonic()
+            if now - reported > REPORT_SECONDS and total:
+                reported = now
+                done = total - left()
+                rate = done / (now - started)
+                log.info("recovery: %d of %d records, %.0f a second, %.0f s left", done, total, rate, left() / (rate or 1))
+
+    async def _resume(self, generation: int) -> None:
+        """Start the streams. Stock resumes them before it seeks, and a batch can slip in between."""
+        app, consumer = self.app, self.app.consumer
+        await app.on_rebalance_complete.send()
+        self._set_recovery_ended()
+        for table in self.tables.values():
+            await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
+        if app.consumer_generation_id != generation:
+            raise RebalanceAgain
+        streams = {tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)}
+        if streams:
+            await self._got(consumer.perform_seek())
+            if app.consumer_generation_id != generation:
+                raise RebalanceAgain
+            await self._bootstrap({tp for tp in streams if tp.topic in app.spec.bootstrap_topics}, generation)
+            consumer.resume_partitions(streams)
+        self.completed.set()
+        app.flow_control.resume()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()
+        self.tables.on_actives_ready()
+        self.tables.on_standbys_ready()
+        app.on_rebalance_end()
+        log.info("ready: %d stream partitions", len(streams))
+
+    async def _bootstrap(self, tps: set[Any], generation: int) -> None:
+        """Read topics that fill joined tables to where they end now, before the streams that join them begin."""
+        if not tps:
+            return
+        app, consumer = self.app, self.app.consumer
+        wanted = [TopicPartition(*tp) for tp in tps]
+        first = await self._got(consumer.earliest_offsets(*wanted))
+        ends = await self._got(consumer.highwaters(*wanted))
+        consumer.resume_partitions(tps)
+        app.flow_control.resume()
+        consumer.resume_flow()
+        await app._fetcher.maybe_start()
+        runtime, started = app.runtime, time.monotonic()
+        while any(runtime.progress.get((tp.topic, tp.partition), first[tp]) < ends[tp] for tp in wanted):
+            await self._got(_tick(runtime.moved))
+            if app.consumer_generation_id != generation:
+                raise RebalanceAgain
+        log.info("joined tables are filled, %.2f s", time.monotonic() - started)
+
+    async def _got(self, coroutine: Any) -> Any:
+        """The result of a coroutine; raises ServiceStopped or RebalanceAgain where one of these comes first."""
+        future = asyncio.ensure_future(coroutine)
+        await self._wait(future)
+        return future.result()
+
+    def _is_changelog_tp(self, tp: Any) -> bool:
+        return tp.topic in self.tables.changelog_topics
+
+
+async def _tick(event: asyncio.Event) -> None:
+    """Wait for progress, or for a moment."""
+    event.clear()
+    try:
+        await asyncio.wait_for(event.wait(), 0.5)
+    except TimeoutError:
+        pass

@@ -1,0 +1,128 @@
+"""Topics on the broker: what must be there, what is created, and whether the counts are as declared."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from penstock.agents.group import GroupSpec
+from penstock.agents.topics import Topic
+from penstock.tables.errors import PenstockError
+
+
+class BrokerUnreachable(PenstockError):
+    """No broker answers at the address given."""
+
+
+class TopicMissing(PenstockError):
+    """A topic that the pipeline reads is not on the broker, and no group of the pipeline writes it."""
+
+
+class PartitionMismatch(PenstockError):
+    """A topic has another number of partitions on the broker than the pipeline needs."""
+
+
+class Admin:
+    """An admin connection as a context manager.
+
+    Args:
+        servers: bootstrap servers, host:port.
+
+    Raises:
+        BrokerUnreachable: none of them answers.
+    """
+
+    def __init__(self, servers: list[str]) -> None:
+        self.servers = servers
+        self._client = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=15_000)
+
+    async def __aenter__(self) -> "Admin":
+        try:
+            await self._client.start()
+        except KafkaError as exc:
+            await self._client.close()
+            raise BrokerUnreachable(
+                f"no broker answers at {', '.join(self.servers)} ({exc}). Is it running, and is the address right? "
+                "`penstock up MODULE` starts one beside the pipeline; --broker names another"
+            ) from exc
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._client.close()
+
+    async def partitions(self, topics: Iterable[str]) -> dict[str, int]:
+        """Partition counts of those of the topics that are there."""
+        wanted = list(topics)
+        if not wanted:
+            return {}
+        # Asking for a topic by name would create it where brokers do that.
+        there = set(await self._client.list_topics())
+        described = await self._client.describe_topics([name for name in wanted if name in there])
+        return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
+
+    async def create(self, topics: Iterable[tuple[Topic[Any, Any], int]], replication: int = -1) -> None:
+        """Create topics with their partition counts; those that are there stay as they are.
+
+        Args:
+            replication: copies of each partition. Default -1: the broker's `default.replication.factor`.
+        """
+        new = [
+            NewTopic(topic.name, count, replication, topic_configs=topic.creation_config()) for topic, count in topics
+        ]
+        if not new:
+            return
+        answer = await self._client.create_topics(new)
+        for name, code, *rest in answer.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise PenstockError(f"topic {name!r} could not be created: {error.__name__}: {rest[0] if rest else ''}")
+
+
+async def ensure_topics(
+    servers: list[str], spec: GroupSpec, written: Mapping[str, int], replication: int = -1
+) -> dict[str, int]:
+    """Create what the group writes or keeps to itself, check what it reads.
+
+    Args:
+        spec: the group.
+        written: topics that some group of the pipeline writes, with the count they are created with.
+
+    Returns:
+        The partition counts of every topic of the group, as they are on the broker.
+
+    Raises:
+        BrokerUnreachable, TopicMissing, PartitionMismatch: with the names, and what to do.
+    """
+    declared = {topic.name: topic for topic in (*spec.reads, *spec.writes)}
+    async with Admin(servers) as admin:
+        known = await admin.partitions(declared)
+        missing = [name for name in declared if name not in known]
+        _require(servers, spec, [name for name in missing if name not in written])
+        await admin.create([(declared[name], written[name]) for name in missing], replication)
+        known |= {name: written[name] for name in missing}
+        _compare({name: topic.partitions for name, topic in declared.items()}, known, "is declared with")
+        counts = spec.resolve_partitions(known)
+        internal = {topic.name: topic for topic in spec.internal_topics}
+        there = await admin.partitions(internal)
+        _compare({name: counts[name] for name in internal}, there, "needs, as its source has them,")
+        await admin.create([(t, counts[name]) for name, t in internal.items() if name not in there], replication)
+    return counts
+
+
+def _require(servers: list[str], spec: GroupSpec, missing: list[str]) -> None:
+    if missing:
+        names = ", ".join(repr(name) for name in missing)
+        raise TopicMissing(
+            f"group {spec.app_id!r} reads {names}, which {', '.join(servers)} does not have and no group of the "
+            "pipeline writes. Create it before the worker starts, or let its producer do so"
+        )
+
+
+def _compare(wanted: Mapping[str, int | None], actual: Mapping[str, int], why: str) -> None:
+    for name, count in wanted.items():
+        if count is not None and name in actual and actual[name] != count:
+            raise PartitionMismatch(
+                f"topic {name!r} has {actual[name]} partitions on the broker and {why} {count}. Keys would meet on "
+                "other partitions than their state: declare the count it has, or make the topic anew"
+            )

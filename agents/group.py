@@ -1,0 +1,230 @@
+"""A consumer group at work: its stages, its table partitions, its outputs and its checkpoint. Knows nothing of where
+records come from; the Faust app and the test driver both run it."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from penstock.agents.batch import RecordBatch
+from penstock.agents.context import RecordContext
+from penstock.agents.operators import Headers
+from penstock.agents.partitioner import Partitioner
+from penstock.agents.stage import Stage, StageSpec
+from penstock.agents.topics import FOREVER, Topic
+from penstock.tables.checkpoint import Checkpoint, Owner, Partition, Transaction
+from penstock.tables.partition import TablePartition
+from penstock.tables.specs import TableSpec, changelog_topic
+from penstock.tables.store import StoreFactory
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSpec:
+    """A compiled group.
+
+    Attributes:
+        app_id: PIPELINE.GROUP; the Kafka consumer group and the Faust app's id.
+        stages: its stages.
+        tables: its tables, and for each the name of a topic that it is co-partitioned with.
+        reads: declared topics that it reads.
+        writes: declared topics that it writes.
+        repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
+    """
+
+    app_id: str
+    stages: tuple[StageSpec, ...]
+    tables: Mapping[TableSpec, str]
+    reads: tuple[Topic[Any, Any], ...]
+    writes: tuple[Topic[Any, Any], ...]
+    repartitions: Mapping[str, str | int]
+
+    def stage_of(self, topic: str) -> StageSpec:
+        """The stage that reads a topic."""
+        return next(stage for stage in self.stages if topic in stage.topics)
+
+    def changelog(self, table: TableSpec) -> str:
+        """Name of a table's changelog topic."""
+        return changelog_topic(self.app_id, table.name)
+
+    @property
+    def internal_topics(self) -> tuple[Topic[Any, Any], ...]:
+        """Repartition and changelog topics, with the configs they are created with. Repartition topics keep all:
+        records of the past would be deleted by their event time before they are read."""
+        repartitions = (Topic(name, key=bytes, value=bytes, retention=FOREVER) for name in self.repartitions)
+        changelogs = (Topic(self.changelog(table), key=bytes, value=bytes, compacted=True) for table in self.tables)
+        return (*repartitions, *changelogs)
+
+    @property
+    def source_topics(self) -> tuple[str, ...]:
+        """All topics that it reads, repartition topics included."""
+        return tuple(dict.fromkeys(topic for stage in self.stages for topic in stage.topics))
+
+    @property
+    def bootstrap_topics(self) -> frozenset[str]:
+        """Topics that fill a table which another stage joins: read to their end before that stage begins."""
+        joined = {table for stage in self.stages for table in stage.tables_read}
+        return frozenset(t for stage in self.stages if joined.intersection(stage.fills) for t in stage.topics)
+
+    def resolve_partitions(self, known: Mapping[str, int]) -> dict[str, int]:
+        """Partition counts of every topic of the group from those of its declared topics."""
+        counts = dict(known)
+
+        def count(topic: str) -> int:
+            if topic not in counts:
+                source = self.repartitions[topic]
+                counts[topic] = source if isinstance(source, int) else count(source)
+            return counts[topic]
+
+        for topic in self.repartitions:
+            count(topic)
+        for table, source in self.tables.items():
+            counts.setdefault(self.changelog(table), count(source))
+        return counts
+
+
+class Outbox(Protocol):
+    """Collects outputs until the checkpoint sends them."""
+
+    def append_rows(
+        self,
+        topic: str,
+        partition: int,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Headers,
+    ) -> None:
+        """Add records for one partition, in order. Timestamps in ms."""
+        ...
+
+
+class GroupRuntime:
+    """One worker's share of a group.
+
+    Args:
+        spec: the group.
+        stores: opens the tables' stores.
+        outbox: takes outputs.
+        transaction: takes checkpoints.
+        at_step: fault points of the checkpoint, for tests.
+    """
+
+    def __init__(
+        self,
+        spec: GroupSpec,
+        stores: StoreFactory,
+        outbox: Outbox,
+        transaction: Transaction,
+        at_step: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        self.spec, self.stores, self.outbox = spec, stores, outbox
+        self.partitions: Mapping[str, int] = {}
+        """Partition counts of the topics it writes; set before the first batch."""
+        self.checkpoint = Checkpoint(transaction, self.parts, at_step)
+        self.stages = {topic: stage for stage in self._compile() for topic in stage.spec.topics}
+        self.records = 0
+        self.progress: dict[Partition, int] = {}
+        """Per source partition the next offset to process, since the last seek."""
+        self.moved = asyncio.Event()
+        """Set after each batch."""
+        self._specs = {table.name: table for table in spec.tables}
+        self._parts: dict[tuple[str, int], TablePartition] = {}
+        self._partitioners: dict[str, Partitioner] = {}
+        self._keyless = 0
+
+    def _compile(self) -> list[Stage]:
+        return [Stage(stage, self.spec.app_id, self) for stage in self.spec.stages]
+
+    # ---- the record path
+
+    async def process(self, batch: RecordBatch) -> bool:
+        """Take a batch through its stage and move its mark. False: refused, the member is fenced or has failed.
+
+        Raises:
+            RecordError: a record failed; nothing since the last checkpoint will be committed.
+        """
+        checkpoint = self.checkpoint
+        if not await checkpoint.enter(Owner(batch.generation, batch.member)):
+            return False
+        try:
+            await self.stages[batch.topic].process(batch)
+        except BaseException as exc:
+            checkpoint.leave_failed(exc)
+            raise
+        checkpoint.leave((batch.topic, batch.partition), batch.start, batch.next)
+        self.progress[batch.topic, batch.partition] = batch.next
+        self.records += len(batch)
+        self.moved.set()
+        return True
+
+    def emit(
+        self,
+        topic: str,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Headers,
+    ) -> None:
+        """Collect outputs. Keyed records go to the partition Kafka's own clients choose; those of a batch without a
+        key go to one partition together, the next one for the next batch."""
+        partitioner = self._partitioners.get(topic)
+        if partitioner is None:
+            partitioner = self._partitioners[topic] = Partitioner(self.partitions[topic])
+        if partitioner.partitions == 1:
+            self.outbox.append_rows(topic, 0, keys, values, timestamps, headers)
+            return
+        rows: list[list[int]] = [[] for _ in range(partitioner.partitions)]
+        for row, partition in enumerate(self._targets(partitioner, keys)):
+            rows[partition].append(row)
+        for partition, mine in enumerate(rows):
+            if mine:
+                self.outbox.append_rows(
+                    topic,
+                    partition,
+                    [keys[i] for i in mine],
+                    [values[i] for i in mine],
+                    [timestamps[i] for i in mine],
+                    None if headers is None else [headers[i] for i in mine],
+                )
+
+    def _targets(self, partitioner: Partitioner, keys: Sequence[bytes | None]) -> list[int]:
+        if None not in keys:
+            return partitioner.of(keys)  # type: ignore[arg-type]
+        self._keyless = (self._keyless + 1) % partitioner.partitions
+        return [self._keyless if key is None else partitioner.of((key,))[0] for key in keys]
+
+    # ---- tables
+
+    def table(self, table: TableSpec, partition: int) -> TablePartition:
+        """A partition of a table; opens its store where it is not open yet."""
+        part = self._parts.get((table.name, partition))
+        if part is None:
+            store = self.stores.open(table.name, partition)
+            part = TablePartition(table, self.spec.changelog(table), partition, store)
+            self._parts[table.name, partition] = part
+        return part
+
+    def part(self, table: str, partition: int) -> TablePartition:
+        """A partition of a table by its name."""
+        return self.table(self._specs[table], partition)
+
+    def parts(self) -> Iterable[TablePartition]:
+        """The open table partitions."""
+        return list(self._parts.values())
+
+    def close_parts(self, keep: Callable[[TablePartition], bool] = lambda part: False) -> None:
+        """Close table partitions, all but those to keep."""
+        for at, part in list(self._parts.items()):
+            if not keep(part):
+                del self._parts[at]
+                part.close()
+
+    def context(self) -> RecordContext:
+        """A record context for an agent's body."""
+        return RecordContext(self)
+
+    async def stop(self) -> None:
+        """End agent bodies and close stores."""
+        for stage in set(self.stages.values()):
+            await stage.stop()
+        self.close_parts()

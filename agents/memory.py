@@ -1,0 +1,101 @@
+"""Kafka's part in one process's memory: logs, group offsets, transactions. The test driver runs groups on it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from penstock.agents.batch import RecordBatch
+from penstock.agents.operators import Headers
+from penstock.tables.checkpoint import Owner, Partition
+
+Row = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes | None]]]
+"""(key, value, timestamp in ms, headers)"""
+
+
+@dataclass
+class MemoryBroker:
+    """Topics as lists of rows per partition, and committed offsets per group."""
+
+    topics: dict[str, list[list[Row]]] = field(default_factory=dict)
+    offsets: dict[str, dict[Partition, int]] = field(default_factory=dict)
+
+    def create(self, topic: str, partitions: int) -> None:
+        """Create a topic; nothing happens where it is there."""
+        self.topics.setdefault(topic, [[] for _ in range(partitions)])
+
+    def end(self, topic: str, partition: int) -> int:
+        """The next offset of a partition."""
+        return len(self.topics[topic][partition])
+
+    def fetch(self, topic: str, partition: int, start: int, limit: int) -> RecordBatch:
+        """Up to `limit` records from offset `start` on."""
+        rows = self.topics[topic][partition][start : start + limit]
+        end = start + len(rows)
+        return RecordBatch(
+            topic,
+            partition,
+            start,
+            end,
+            keys=[row[0] for row in rows],
+            values=[row[1] for row in rows],
+            timestamps=[row[2] for row in rows],
+            offsets=range(start, end),
+            headers=[row[3] for row in rows] if any(row[3] for row in rows) else None,
+        )
+
+    def append(self, topic: str, partition: int, rows: Iterable[Row]) -> None:
+        """Add records at the end of a partition."""
+        self.topics[topic][partition].extend(rows)
+
+
+class MemoryTransaction:
+    """Outbox and transaction of one group on a MemoryBroker: everything appears at the commit, or never."""
+
+    def __init__(self, broker: MemoryBroker, group: str) -> None:
+        self._broker, self._group = broker, group
+        self._collected: list[tuple[str, int, list[Row]]] = []
+        self._sent: list[tuple[str, int, list[Row]]] = []
+
+    @property
+    def empty(self) -> bool:
+        """See `Transaction.empty`."""
+        return not self._collected and not self._sent
+
+    def append_rows(
+        self,
+        topic: str,
+        partition: int,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Headers,
+    ) -> None:
+        """See `Outbox.append_rows`."""
+        given: Iterable[Sequence[tuple[str, bytes | None]]] = [()] * len(keys) if headers is None else headers
+        self._collected.append((topic, partition, list(zip(keys, values, timestamps, given, strict=True))))
+
+    async def send_outputs(self) -> None:
+        """See `Transaction.send_outputs`."""
+        self._sent += self._collected
+        self._collected = []
+
+    async def send_changelog(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """See `Transaction.send_changelog`."""
+        self._sent.append((topic, partition, [(key, value, 0, ()) for key, value in rows]))
+
+    async def settle(self) -> None:
+        """See `Transaction.settle`."""
+
+    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
+        """See `Transaction.commit`."""
+        for topic, partition, rows in self._sent:
+            self._broker.append(topic, partition, rows)
+        self._broker.offsets.setdefault(self._group, {}).update(offsets)
+        self._sent = []
+
+    def position(self, topic: str, partition: int) -> int:
+        """See `Transaction.position`. Memory needs no commit markers."""
+        return self._broker.end(topic, partition)
+
+    async def abort(self) -> None:
+        """See `Transaction.abort`."""
+        self._collected, self._sent = [], []

@@ -1,0 +1,159 @@
+"""A server's data folder: who owns it, what lies in it, its identity as a Kafka cluster."""
+
+import base64
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from penstock.deploy.kafka.jars import KafkaUnavailable
+
+_TEMPORARY = "penstock-kafka-"  # how the temporary folders' names begin
+
+
+class DataFolder:
+    """A data folder that is ours, locked for as long as a process has `lock` open: we, or the Java we hand it to.
+
+    Args:
+        given: the folder, made if need be; None for a temporary one, which `release` removes.
+
+    Raises:
+        KafkaUnavailable: another server uses the folder.
+    """
+
+    def __init__(self, given: Path | None) -> None:
+        self._temporary = given is None
+        if given is None:
+            _sweep()
+            unlocked = Path(tempfile.mkdtemp(prefix=f".{_TEMPORARY}"))
+            self.lock = _lock(unlocked)
+            self.path = unlocked.rename(unlocked.with_name(unlocked.name[1:]))  # so a sweep never sees it unlocked
+        else:
+            given.mkdir(parents=True, exist_ok=True)
+            self.lock = _lock(given)
+            self.path = given
+        self.log = self.path / "server.log"
+        self.out = self.path / "server.out"
+        self.tmp = self.path / "tmp"
+        self._kafka = self.path / "kafka"
+
+    @property
+    def formatted(self) -> bool:
+        """Whether it has its identity already, and perhaps data."""
+        return (self._kafka / "meta.properties").exists()
+
+    def renew(self, properties: Mapping[str, str]) -> None:
+        """Make it ready for a start: new properties, no leftovers, the last run's log out of the way."""
+        _write_properties(self.path / "server.properties", properties)
+        if self.log.exists():
+            self.log.replace(self.path / "server.log.1")
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        self.tmp.mkdir()
+
+    def format(self, properties: Mapping[str, str], checkpoint: Path, tool: Sequence[str]) -> None:
+        """Give it an identity, and the checkpoint that says which Kafka features are on.
+
+        The checkpoint is the same for every new one-node cluster of a Kafka version. StorageTool makes it the first
+        time, in a second of Java; from then on there is a copy.
+
+        Args:
+            properties: the server's own.
+            checkpoint: where the copy is, or will be.
+            tool: the command that runs StorageTool.
+
+        Raises:
+            KafkaUnavailable: StorageTool failed, with what it said.
+        """
+        fresh = self.path / "kafka.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        if checkpoint.exists():
+            fresh.mkdir()
+            shutil.copyfile(checkpoint, fresh / "bootstrap.checkpoint")
+            identity = {
+                "version": "1",
+                "cluster.id": _random_id(),
+                "node.id": properties["node.id"],
+                "directory.id": _random_id(),
+            }
+            _write_properties(fresh / "meta.properties", identity)
+        else:
+            self._run_tool(tool, {**properties, "log.dirs": fresh.name})
+            with contextlib.suppress(OSError):  # a cache we may not write to: the tool just runs again next time
+                whole = checkpoint.with_name(f".{uuid.uuid4().hex}")
+                shutil.copyfile(fresh / "bootstrap.checkpoint", whole)
+                whole.replace(checkpoint)
+        fresh.rename(self._kafka)
+
+    def tail(self) -> str:
+        """The last lines that Java and Kafka left, without stack frames."""
+        texts = []
+        for file in (self.out, self.log):
+            with contextlib.suppress(FileNotFoundError):
+                texts.append(file.read_text(encoding="utf-8", errors="replace"))
+        return _last_lines("".join(texts))
+
+    def release(self) -> None:
+        """Give it back: unlock it, or remove it where it is temporary."""
+        if self._temporary:
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self.lock)
+
+    def _run_tool(self, tool: Sequence[str], properties: Mapping[str, str]) -> None:
+        config = self.path / "format.properties"
+        _write_properties(config, properties)
+        done = subprocess.run(
+            [*tool, "format", "--cluster-id", _random_id(), "--config", config.name],
+            cwd=self.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        config.unlink()
+        if done.returncode != 0:
+            raise KafkaUnavailable(f"Kafka could not format {self.path}:\n{_last_lines(done.stdout)}")
+
+
+def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
+    """Java reads such files as Latin-1, with escapes."""
+    lines = []
+    for name, value in properties.items():
+        escaped = value.replace("\\", "\\\\").replace("\n", "\\n")
+        lines.append(f"{name}={escaped}\n")
+    path.write_text("".join(lines), encoding="latin-1", errors="backslashreplace")
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join([line for line in text.splitlines() if not line.startswith("\tat ")][-20:])
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise KafkaUnavailable(f"another Kafka server uses {folder}") from None
+    return descriptor
+
+
+def _sweep() -> None:
+    """Remove the temporary folders whose owners were killed: those are unlocked."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(OSError, KafkaUnavailable):
+            if not folder.is_symlink() and folder.stat().st_uid == os.getuid():
+                descriptor = _lock(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(descriptor)
+
+
+def _random_id() -> str:
+    """A Kafka Uuid in base64; one that begins with a dash would read as an option."""
+    while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")).startswith("-"):
+        pass
+    return text

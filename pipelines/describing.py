@@ -1,0 +1,179 @@
+"""A topology described: one resolved form, from which text, JSON, Mermaid and the fingerprint are made."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from penstock.agents import steps as s
+from penstock.agents.stage import StageSpec
+from penstock.agents.topics import Topic
+from penstock.pipelines.annotations import name_of
+from penstock.pipelines.topology import GroupTopology, Topology
+from penstock.tables.specs import changelog_topic
+
+
+class StepDescription(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step. `inputs` are indexes of steps of the stage; none means it reads what the stage reads."""
+
+    step: str
+    inputs: tuple[int, ...] = ()
+    table: str | None = None
+    writes: str | None = None
+
+
+class StageDescription(msgspec.Struct, frozen=True):
+    """One stage, which is one Faust agent."""
+
+    name: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    tables: tuple[str, ...]
+    steps: tuple[StepDescription, ...]
+
+
+class TableDescription(msgspec.Struct, frozen=True):
+    """One table."""
+
+    name: str
+    key: str
+    value: str
+    changelog: str
+
+
+class GroupDescription(msgspec.Struct, frozen=True):
+    """One consumer group."""
+
+    name: str
+    id: str
+    stages: tuple[StageDescription, ...]
+    tables: tuple[TableDescription, ...]
+
+
+class TopicDescription(msgspec.Struct, frozen=True):
+    """One declared topic."""
+
+    name: str
+    key: str
+    value: str
+    partitions: int | None
+    config: dict[str, str]
+
+
+class Description(msgspec.Struct, frozen=True):
+    """A whole pipeline."""
+
+    pipeline: str
+    topics: tuple[TopicDescription, ...]
+    groups: tuple[GroupDescription, ...]
+
+    def json(self) -> str:
+        """As JSON, indented, the same text for the same topology."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2).decode()
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change exactly when the description does."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:16]
+
+
+def describe(topology: Topology) -> Description:
+    """The description of a topology. Works for topologies with problems too, so that they can be drawn."""
+    topics = tuple(_topic(topology.topics[name]) for name in sorted(topology.topics))
+    return Description(topology.name, topics, tuple(_group(group) for group in topology.groups))
+
+
+def _topic(topic: Topic[Any, Any]) -> TopicDescription:
+    return TopicDescription(
+        topic.name, name_of(topic.key), name_of(topic.value), topic.partitions, topic.creation_config()
+    )
+
+
+def _group(group: GroupTopology) -> GroupDescription:
+    stages = tuple(_stage(group, stage) for stage in group.stages)
+    tables = tuple(
+        TableDescription(
+            table.name, name_of(table.key_type), name_of(table.value_type), changelog_topic(group.app_id, table.name)
+        )
+        for table, _ in group.tables
+    )
+    return GroupDescription(group.name, group.app_id, stages, tables)
+
+
+def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
+    at = {step: i for i, step in enumerate(stage.steps)}
+    described = tuple(_step(group, step, at) for step in stage.steps)
+    writes = tuple(dict.fromkeys(step.writes for step in described if step.writes))
+    tables = tuple(dict.fromkeys(step.table for step in described if step.table))
+    return StageDescription(stage.name, stage.topics, writes, tables, described)
+
+
+def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDescription:
+    inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.GroupBy))
+    table = step.table.name if isinstance(step, s.Aggregate | s.Join | s.ToTable) else None
+    return StepDescription(step.label, inputs, table, _written(group, step))
+
+
+def _written(group: GroupTopology, step: s.Step) -> str | None:
+    match step:
+        case s.Sink():
+            return step.topic.name
+        case s.Agent():
+            return step.to.name if step.to is not None else None
+        case s.GroupBy():
+            return group.repartition(step)
+    return None
+
+
+def text(description: Description) -> str:
+    """A stable text form, after Kafka Streams' `describe()`: what a reviewer reads and a diff compares."""
+    return "\n".join(_text(description)) + "\n"
+
+
+def _text(description: Description) -> Iterator[str]:
+    yield f"pipeline {description.pipeline}  [{description.fingerprint()}]"
+    for topic in description.topics:
+        count = "" if topic.partitions is None else f", {topic.partitions} partitions"
+        config = "".join(f", {name}={value}" for name, value in topic.config.items())
+        yield f"  topic {topic.name}: {topic.key} -> {topic.value}{count}{config}"
+    for group in description.groups:
+        yield f"  group {group.name}  ({group.id})"
+        for stage in group.stages:
+            yield f"    stage {stage.name} <- {', '.join(stage.reads)}"
+            for i, step in enumerate(stage.steps):
+                after = "" if step.inputs in ((), (i - 1,)) else f"  (after {', '.join(str(n + 1) for n in step.inputs)})"
+                out = f" -> {step.writes}" if step.writes and step.writes not in step.step else ""
+                yield f"      {i + 1}. {step.step}{out}{after}"
+        for table in group.tables:
+            yield f"    table {table.name}: {table.key} -> {table.value}, changelog {table.changelog}"
+
+
+def mermaid(description: Description) -> str:
+    """A Mermaid flowchart: topics, a box for each group with its stages, tables as stores."""
+    return "\n".join(_mermaid(description)) + "\n"
+
+
+def _mermaid(description: Description) -> Iterator[str]:
+    yield "flowchart LR"
+    internal = {topic for g in description.groups for stage in g.stages for topic in (*stage.reads, *stage.writes)}
+    declared = [topic.name for topic in description.topics]
+    for name in (*declared, *sorted(internal.difference(declared))):
+        yield f'  {_id("t", name)}[/"{name}"/]'
+    for group in description.groups:
+        yield f'  subgraph {_id("g", group.id)}["{group.id}"]'
+        for stage in group.stages:
+            steps = "<br/>".join(step.step.replace('"', "#quot;") for step in stage.steps)
+            yield f'    {_id("s", group.id, stage.name)}["<b>{stage.name}</b><br/>{steps}"]'
+        for table in group.tables:
+            yield f'    {_id("d", group.id, table.name)}[("{table.name}")]'
+        yield "  end"
+    for group in description.groups:
+        for stage in group.stages:
+            node = _id("s", group.id, stage.name)
+            yield from (f"  {_id('t', topic)} --> {node}" for topic in stage.reads)
+            yield from (f"  {node} --> {_id('t', topic)}" for topic in stage.writes)
+            yield from (f"  {node} -.- {_id('d', group.id, table)}" for table in stage.tables)
+
+
+def _id(*parts: str) -> str:
+    return "_".join("".join(c if c.isalnum() else f"_{ord(c):x}_" for c in part) for part in parts)

@@ -1,0 +1,300 @@
+"""Run a pipeline in one process, without a broker: real codecs, real partitions, the real checkpoint."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Generic, TypeVar
+
+from penstock.agents import steps as s
+from penstock.agents.block import Record
+from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.memory import MemoryBroker, MemoryTransaction
+from penstock.agents.partitioner import Partitioner
+from penstock.agents.topics import Topic
+from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
+from penstock.pipelines.pipeline import Pipeline
+from penstock.pipelines.rules import validated
+from penstock.pipelines.table import Table
+from penstock.tables.memory import MemoryStores
+from penstock.tables.store import StoreFactory
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+START = datetime(2024, 1, 1, tzinfo=timezone.utc)
+"""Where a driver's clock begins unless told otherwise: a fixed time, so that a test gives the same records each day."""
+
+
+class TopologyDriver:
+    """Runs every group of a pipeline over in-memory topics.
+
+    Send records, then read topics and tables: reading first lets all groups process what is there. Use it as a context
+    manager, or call `close`.
+
+    Args:
+        pipeline: what to run.
+        partitions: of every topic that does not state its own count.
+        start: the virtual clock's time; records without a timestamp get the clock's.
+        batch: at most so many records of a partition are processed at once. 1 makes every record its own batch.
+
+    Raises:
+        TopologyError: the pipeline has problems; all of them are listed.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        partitions: int = DEFAULT_PARTITIONS,
+        start: datetime = START,
+        batch: int = 1000,
+    ) -> None:
+        self.topology = validated(pipeline.topology)
+        self.now = start
+        self.broker = MemoryBroker()
+        counts = declared_partitions(self.topology, partitions)
+        for topic, count in counts.items():
+            self.broker.create(topic, count)
+        self._batch = batch
+        self._loop: _Loop | None = None
+        self._groups = {g.name: _DrivenGroup(self, compile_group(self.topology, g.name), counts) for g in self.topology.groups}
+
+    def __enter__(self) -> "TopologyDriver":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End agent bodies and close the stores."""
+        for group in self._groups.values():
+            self.wait(group.runtime.stop())
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+
+    # ---- in
+
+    def send(
+        self,
+        topic: Topic[K, V],
+        value: V,
+        *,
+        key: K | None = None,
+        timestamp: datetime | int | None = None,
+        headers: Iterable[tuple[str, bytes | None]] = (),
+        partition: int | None = None,
+    ) -> None:
+        """Append a record to a topic, as a producer would: encoded, to the partition that Kafka's clients choose.
+
+        Args:
+            timestamp: event time, ms since 1970 or an aware datetime. Default None: the virtual clock.
+            partition: instead of the key's.
+        """
+        raw = None if value is None else topic.value_serde.encode(value)
+        self.send_raw(topic, raw, key=key, timestamp=timestamp, headers=headers, partition=partition)
+
+    def send_raw(
+        self,
+        topic: Topic[K, Any],
+        value: bytes | None,
+        *,
+        key: K | None = None,
+        timestamp: datetime | int | None = None,
+        headers: Iterable[tuple[str, bytes | None]] = (),
+        partition: int | None = None,
+    ) -> None:
+        """As `send`, with the value's bytes as they are: to see what a bad record does."""
+        raw_key = None if key is None else topic.key_serde.encode(key)
+        stamp = self.now if timestamp is None else timestamp
+        ms = round(stamp.timestamp() * 1000) if isinstance(stamp, datetime) else stamp
+        count = len(self._partitions(topic))
+        if partition is None:
+            partition = 0 if raw_key is None else Partitioner(count).of((raw_key,))[0]
+        self.broker.append(topic.name, partition, [(raw_key, value, ms, tuple(headers))])
+
+    def send_all(self, topic: Topic[K, V], items: Iterable[tuple[K | None, V]]) -> None:
+        """Append (key, value) records."""
+        for key, value in items:
+            self.send(topic, value, key=key)
+
+    def advance(self, by: timedelta) -> None:
+        """Move the virtual clock."""
+        self.now += by
+
+    # ---- run
+
+    def process(self, *, checkpoint: bool = True) -> int:
+        """Let all groups process until nothing is left to read.
+
+        Args:
+            checkpoint: False leaves the last step uncommitted: its outputs do not appear, and a `crash` undoes it.
+
+        Returns:
+            How many records were processed, repartitioned ones included.
+        """
+        total = 0
+        while done := sum(group.process(self._batch) for group in self._groups.values()):
+            total += done
+            if not checkpoint:
+                break
+            for group in self._groups.values():
+                self.wait(group.runtime.checkpoint.run())
+        return total
+
+    def crash(self, group: str) -> None:
+        """End a group as kill -9 would, and start it again from what was committed: what was staged is gone, its stores
+        are as the last checkpoint left them, and recovery replays the rest of the changelogs."""
+        self._groups[group].restart(lost=False)
+
+    def rebalance(self, group: str) -> None:
+        """Take all partitions from a group after a checkpoint, and give them to a member with an empty disk, which
+        restores its tables from their changelogs."""
+        self.wait(self._groups[group].runtime.checkpoint.run())
+        self._groups[group].restart(lost=True)
+
+    # ---- out
+
+    def read(self, topic: Topic[K, V]) -> list[Record]:
+        """Every record of a topic, decoded, by partition and then by offset."""
+        self.process()
+        key, value = topic.key_serde, topic.value_serde
+        return [
+            Record(
+                None if k is None else key.decode(k), None if v is None else value.decode(v), ts, h, topic.name, p, o
+            )
+            for p, log in enumerate(self._partitions(topic))
+            for o, (k, v, ts, h) in enumerate(log)
+        ]
+
+    def values(self, topic: Topic[K, V]) -> list[V]:
+        """The values of a topic, by partition and then by offset."""
+        return [record.value for record in self.read(topic)]
+
+    def latest(self, topic: Topic[K, V]) -> dict[K, V]:
+        """The newest value of each key of a topic."""
+        return {record.key: record.value for record in self.read(topic)}
+
+    def table(self, table: Table[K, V]) -> "TableContents[K, V]":
+        """A table's rows over all partitions, as a mapping."""
+        self.process()
+        group = next(g for g in self._groups.values() if g.spec.app_id == table.group)
+        return TableContents(group.rows(table))
+
+    def committed(self, group: str) -> Mapping[tuple[str, int], int]:
+        """A group's committed offsets by (topic, partition)."""
+        return dict(self.broker.offsets.get(self._groups[group].spec.app_id, {}))
+
+    def _partitions(self, topic: Topic[Any, Any]) -> list[list[Any]]:
+        if topic.name not in self.broker.topics:
+            raise KeyError(f"no group of pipeline {self.topology.name!r} reads or writes topic {topic.name!r}")
+        return self.broker.topics[topic.name]
+
+    def wait(self, coroutine: Coroutine[Any, Any, T], *, loop: bool = False) -> T:
+        """Run a coroutine to its end: plainly where it never waits, else on an event loop in a thread of its own, so
+        that tests may be asynchronous themselves."""
+        if self._loop is None and loop:
+            self._loop = _Loop()
+        if self._loop is not None:
+            return self._loop.run(coroutine)
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        coroutine.close()
+        raise RuntimeError("a step waited where none may")
+
+
+class TableContents(Mapping[K, V], Generic[K, V]):
+    """A table's rows as they stood when it was asked for."""
+
+    def __init__(self, rows: dict[K, V]) -> None:
+        self._rows = rows
+
+    def __getitem__(self, key: K) -> V:
+        return self._rows[key]
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return repr(self._rows)
+
+
+class _Loop:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="topology-driver", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class _DrivenGroup:
+    """One group on the memory broker, holding all partitions."""
+
+    def __init__(self, driver: TopologyDriver, spec: GroupSpec, declared: Mapping[str, int]) -> None:
+        self.driver, self.spec = driver, spec
+        self.counts = spec.resolve_partitions(declared)
+        for topic, count in self.counts.items():
+            driver.broker.create(topic, count)
+        self._needs_loop = any(isinstance(step, s.Agent) for stage in spec.stages for step in stage.steps)
+        self._disk: StoreFactory = MemoryStores()
+        self._start()
+
+    def _start(self) -> None:
+        broker, app_id = self.driver.broker, self.spec.app_id
+        transaction = MemoryTransaction(broker, app_id)
+        self.runtime = GroupRuntime(self.spec, self._disk, transaction, transaction)
+        self.runtime.partitions = self.counts
+        committed = broker.offsets.get(app_id, {})
+        self._next = {(t, p): committed.get((t, p), 0) for t in self.spec.source_topics for p in range(self.counts[t])}
+        for table in self.spec.tables:
+            changelog = self.spec.changelog(table)
+            for partition in range(self.counts[changelog]):
+                part = self.runtime.table(table, partition)
+                rest = broker.fetch(changelog, partition, part.position, broker.end(changelog, partition))
+                part.apply(rest.keys, rest.values, rest.next)
+
+    def restart(self, *, lost: bool) -> None:
+        self.driver.wait(self.runtime.stop())
+        if lost:
+            self._disk = MemoryStores()
+        self._start()
+
+    def process(self, limit: int) -> int:
+        """One round over its partitions. Topics that fill joined tables go first, and alone while they have records."""
+        first = self.spec.bootstrap_topics
+        return self._round(first, limit) or self._round(set(self.spec.source_topics) - first, limit)
+
+    def _round(self, topics: Iterable[str], limit: int) -> int:
+        done = 0
+        for topic, partition in sorted(self._next):
+            if topic in topics:
+                batch = self.driver.broker.fetch(topic, partition, self._next[topic, partition], limit)
+                if len(batch):
+                    self.driver.wait(self.runtime.process(batch), loop=self._needs_loop)
+                    self._next[topic, partition] = batch.next
+                    done += len(batch)
+        return done
+
+    def rows(self, table: Table[Any, Any]) -> dict[Any, Any]:
+        spec = table.spec
+        found: dict[Any, Any] = {}
+        for partition in range(self.counts[self.spec.changelog(spec)]):
+            for raw, row in self.runtime.table(spec, partition).items():
+                found[spec.key.decode(raw)] = spec.view(row)
+        return found

@@ -1,0 +1,156 @@
+"""A consumer group of a pipeline: what it reads, its tables, its agents."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from penstock.agents import steps as s
+from penstock.agents.location import Location, caller
+from penstock.agents.topics import Topic
+from penstock.pipelines.annotations import codec, python_type
+from penstock.pipelines.stream import Stream
+from penstock.pipelines.table import Table
+from penstock.tables.serdes import Serde
+from penstock.tables.specs import TableSpec
+
+if TYPE_CHECKING:
+    from penstock.pipelines.pipeline import Pipeline
+
+K = TypeVar("K")
+V = TypeVar("V")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Group:
+    """One Kafka consumer group and one Faust app, with its own offsets and its own scale.
+
+    Attributes:
+        name: unique in the pipeline.
+        app_id: PIPELINE.GROUP, the consumer group's id.
+    """
+
+    def __init__(self, pipeline: "Pipeline", name: str, location: Location) -> None:
+        self.pipeline, self.name, self.location = pipeline, name, location
+        self.app_id = f"{pipeline.name}.{name}"
+        self._steps: list[s.Step] = []
+        self._tables: list[tuple[TableSpec, Topic[Any, Any] | None, Location]] = []
+
+    def add(self, step: s.Step) -> None:
+        """Add a declared step; streams do."""
+        self._steps.append(step)
+
+    @property
+    def steps(self) -> tuple[s.Step, ...]:
+        """What was declared so far, each step after its inputs."""
+        return tuple(self._steps)
+
+    @property
+    def own_tables(self) -> tuple[tuple[TableSpec, Topic[Any, Any] | None, Location], ...]:
+        """Tables that only agents' bodies write: spec, the topic they are beside, location."""
+        return tuple(self._tables)
+
+    def stream(self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None) -> Stream[K, V]:
+        """Read a topic, from where the group stands; a new group begins at the earliest record.
+
+        Args:
+            topic: what to read.
+            time: the event time of a value, as ms since 1970 or as a datetime with a time zone. Default None: the
+                record's own timestamp.
+        """
+        return Stream(self, self._source(topic, time))
+
+    def _source(self, topic: Topic[Any, Any], time: Callable[[Any], Any] | None = None) -> s.Source:
+        source = s.Source(
+            location=caller(),
+            key_type=topic.key,
+            value_type=topic.value,
+            label=f"stream({topic.name})",
+            topic=topic,
+            time=time,
+        )
+        self.add(source)
+        return source
+
+    @overload
+    def table(self, name: str, topic: Topic[K, V]) -> Table[K, V]: ...
+    @overload
+    def table(
+        self,
+        name: str,
+        *,
+        key: type[K] | Serde[K],
+        value: type[V] | Serde[V],
+        beside: Topic[Any, Any] | None = None,
+    ) -> Table[K, V]: ...
+    def table(
+        self,
+        name: str,
+        topic: Topic[Any, Any] | None = None,
+        *,
+        key: Any = None,
+        value: Any = None,
+        beside: Topic[Any, Any] | None = None,
+    ) -> Table[Any, Any]:
+        """A changelog-backed table.
+
+        Args:
+            name: unique in the group; the changelog is PIPELINE.GROUP-NAME-changelog.
+            topic: filled from this topic: the newest value of each key; a null value deletes the row.
+            key, value: without a topic: types of a table that the bodies of agents read and write.
+            beside: without a topic: the topic whose partitions the table follows. Default None: what the group's
+                first agent reads.
+        """
+        key_type, value_type = (topic.key, topic.value) if topic is not None else (key, value)
+        spec = TableSpec(
+            name=name,
+            key=codec(key_type),
+            row=codec(value_type),
+            key_type=python_type(key_type),
+            value_type=python_type(value_type),
+        )
+        if topic is None:
+            self._tables.append((spec, beside, caller()))
+            return Table(spec, None, self.app_id)
+        source = self._source(topic)
+        step = s.ToTable(
+            inputs=(source,),
+            location=source.location,
+            key_type=source.key_type,
+            value_type=source.value_type,
+            label=f"table {name!r}",
+            name=name,
+            table=spec,
+        )
+        self.add(step)
+        return Table(spec, step, self.app_id)
+
+    def agent(self, topic: Topic[Any, Any], *, to: Topic[Any, Any] | None = None) -> Callable[[F], F]:
+        """A plain Faust agent body as a stage: `async def body(stream): async for value in stream: ...`.
+
+        The stream also has `items()`, `events()`, `take(n)` and `batches()`. Tables of the group are dicts inside the
+        body, and `await topic.send(...)` sends; all of it commits together with the records it came from.
+
+        Args:
+            topic: what it reads.
+            to: where the values that the body yields go, under the key of the record at hand.
+        """
+
+        def declare(fn: F) -> F:
+            source = self._source(topic)
+            step = s.Agent(
+                inputs=(source,),
+                location=source.location,
+                key_type=source.key_type,
+                value_type=source.value_type,
+                label=f"agent {fn.__name__!r}",
+                name=fn.__name__,
+                fn=fn,
+                to=to,
+                doc=(fn.__doc__ or "").strip().partition("\n")[0],
+            )
+            self.add(step)
+            return fn
+
+        return declare
+
+    def __repr__(self) -> str:
+        return f"<Group {self.app_id}>"

@@ -1,0 +1,168 @@
+"""The rules of a right topology. Each is a function that yields every problem it finds; none stops at the first."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from penstock.agents import steps as s
+from penstock.agents.location import Location
+from penstock.agents.topics import Topic
+from penstock.pipelines.annotations import MISSING, codec, name_of
+from penstock.pipelines.copartition import copartition_problems
+from penstock.pipelines.cycles import cycle_problems
+from penstock.pipelines.problems import Problem, TopologyError
+from penstock.pipelines.topology import GroupTopology, Topology
+from penstock.pipelines.typing_rules import field_problems, type_problems
+
+NAME = re.compile(r"[a-z][a-z0-9-]*")
+Named = tuple[str, str, str, Location]
+"""(kind, name, node, location)"""
+
+
+def _named(topology: Topology) -> Iterator[Named]:
+    yield "pipeline", topology.name, topology.name, topology.location
+    for group in topology.groups:
+        yield "group", group.name, topology.name, group.location
+        for step in group.steps:
+            if isinstance(step, s.GroupBy):
+                yield f"group_by of {group.app_id}", step.name, f"{group.app_id}: {step.label}", step.location
+        for table, location in group.tables:
+            yield f"table of {group.app_id}", table.name, group.app_id, location
+
+
+def names(topology: Topology) -> Iterator[Problem]:
+    """Names are Kafka-safe, and stable because users write them."""
+    for kind, name, node, location in _named(topology):
+        if not NAME.fullmatch(name):
+            advice = "use small letters, digits and '-', beginning with a letter, such as 'hourly-delays'"
+            yield Problem("name", node, location, f"{kind.split(' of ')[0]} name {name!r} is not allowed", advice)
+
+
+def duplicates(topology: Topology) -> Iterator[Problem]:
+    """Every name once: topics, stores and consumer groups derive from them."""
+    seen: dict[tuple[str, str], Location] = {}
+    for kind, name, node, location in (*_named(topology), *_stage_names(topology)):
+        first = seen.setdefault((kind, name), location)
+        if first is not location:
+            what = f"a second {kind.split(' of ')[0]} is named {name!r}; the first is at {first}"
+            yield Problem("duplicate-name", node, location, what, "give one of them another name")
+
+
+def _stage_names(topology: Topology) -> Iterator[Named]:
+    for group in topology.groups:
+        for stage in group.stages:
+            location = stage.steps[-1].location if stage.steps else stage.inlets[0].step.location
+            yield f"stage of {group.app_id}", stage.name, group.app_id, location
+
+
+def topics(topology: Topology) -> Iterator[Problem]:
+    """Topics are declared rightly, and alike wherever they are declared."""
+    first: dict[str, Topic[Any, Any]] = {}
+    reported: set[int] = set()
+    for group in topology.groups:
+        for topic in (*group.reads, *group.writes, *_sunk(group)):
+            if id(topic) in reported:
+                continue
+            reported.add(id(topic))
+            for what, advice in topic.problems():
+                yield Problem("codec" if "codec" in what else "topic", group.app_id, topic.location, what, advice)
+            have = first.setdefault(topic.name, topic)
+            if have is not topic and not _alike(have, topic):
+                what = f"topic {topic.name!r} is declared with other types or partitions at {have.location}"
+                yield Problem("duplicate-name", group.app_id, topic.location, what, "declare it once and import it")
+
+
+def _sunk(group: GroupTopology) -> Iterator[Topic[Any, Any]]:
+    for step in group.steps:
+        if isinstance(step, s.Source | s.Sink):
+            yield step.topic
+
+
+def _alike(a: Topic[Any, Any], b: Topic[Any, Any]) -> bool:
+    same_count = a.partitions is None or b.partitions is None or a.partitions == b.partitions
+    return same_count and a.key == b.key and a.value == b.value
+
+
+def codecs(topology: Topology) -> Iterator[Problem]:
+    """Where keys or values become bytes, their type is known."""
+    for group in topology.groups:
+        for step in group.steps:
+            node = f"{group.app_id}: {step.label}"
+            if isinstance(step, s.GroupBy):
+                missing = [part for part in ("key", "value") if codec(getattr(step, f"{part}_type")) is MISSING]
+                for part in missing:
+                    advice = (
+                        f"Annotate what {'the function' if part == 'key' else 'the step before'} returns with a type "
+                        f"that has a codec (a msgspec.Struct, dataclass, str, ...), or pass {part}=TYPE to the group_by"
+                    )
+                    what = f"the {part}s of its repartition topic have no codec: their type is {_shown(step, part)}"
+                    yield Problem("codec", node, step.location, what, advice)
+            if isinstance(step, s.Aggregate) and step.aggregation.row is MISSING:
+                advice = "annotate what the function returns, or pass value=TYPE"
+                what = f"the rows of its table have no codec: their type is {_shown(step, 'value')}"
+                yield Problem("codec", node, step.location, what, advice)
+        for table, _, location in group.own_tables:
+            for part, serde in (("key", table.key), ("value", table.row)):
+                if serde is MISSING:
+                    what = f"table {table.name!r} has no codec for its {part}s"
+                    advice = f"pass {part}=TYPE with a type that has one: a msgspec.Struct, dataclass, str, int, ..."
+                    yield Problem("codec", group.app_id, location, what, advice)
+
+
+def _shown(step: s.Step, part: str) -> str:
+    return name_of(getattr(step, f"{part}_type"))
+
+
+def ownership(topology: Topology) -> Iterator[Problem]:
+    """A group is one consumer group: its streams and tables meet only each other."""
+    for group in topology.groups:
+        mine, tables = set(group.steps), {id(table) for table, _ in group.tables}
+        for step in group.steps:
+            node = f"{group.app_id}: {step.label}"
+            if any(before not in mine for before in step.inputs):
+                what = "it takes a stream of another group"
+                yield Problem("group", node, step.location, what, "write that stream to a topic, and read it here")
+            if isinstance(step, s.Join) and id(step.table) not in tables:
+                what = f"it joins table {step.table.name!r} of another group"
+                yield Problem("group", node, step.location, what, "declare the table in this group, from its topic")
+
+
+def emptiness(topology: Topology) -> Iterator[Problem]:
+    """There is something to run."""
+    for group in topology.groups:
+        if not group.steps:
+            what = "the group reads nothing"
+            yield Problem("group", group.app_id, group.location, what, "give it a stream, a table or an agent")
+    if not topology.groups:
+        what = "the pipeline has no groups"
+        yield Problem("group", topology.name, topology.location, what, "declare one with pipeline.group(NAME)")
+
+
+RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
+    emptiness,
+    names,
+    duplicates,
+    topics,
+    ownership,
+    codecs,
+    field_problems,
+    type_problems,
+    copartition_problems,
+    cycle_problems,
+)
+
+
+def check(topology: Topology) -> tuple[Problem, ...]:
+    """Every problem of the topology, in the order of the lines they are declared at; empty when it is right."""
+    found = [problem for rule in RULES for problem in rule(topology)]
+    once = Counter(found)
+    return tuple(sorted(once, key=lambda p: (p.location.file, p.location.line, p.rule, p.what)))
+
+
+def validated(topology: Topology) -> Topology:
+    """The topology itself. Raises TopologyError with every problem where there are any."""
+    problems = check(topology)
+    if problems:
+        raise TopologyError(topology.name, problems)
+    return topology

@@ -1,0 +1,219 @@
+"""The fluent, typed declaration of steps. Each method adds a frozen step and returns a stream of its output."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from penstock.agents import steps as s
+from penstock.agents.location import caller
+from penstock.agents.topics import Topic
+from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
+from penstock.pipelines.table import Table
+from penstock.tables.aggregates import Aggregation, Aggregator, Fields, Fold
+from penstock.tables.serdes import Serde
+from penstock.tables.specs import TableSpec
+
+if TYPE_CHECKING:
+    from penstock.pipelines.group import Group
+
+K = TypeVar("K")
+V = TypeVar("V")
+K2 = TypeVar("K2")
+T = TypeVar("T")
+R = TypeVar("R")
+TV = TypeVar("TV")
+S = TypeVar("S")
+
+
+class Stream(Generic[K, V]):
+    """Records on their way through a group. A value: using one twice sends its records both ways.
+
+    Functions given to steps are plain functions of one record, called in the order of the partition; they must not
+    change the value they are given.
+    """
+
+    def __init__(self, group: "Group", step: s.Step) -> None:
+        self.group, self.step = group, step
+
+    def _then(self, cls: type[s.Step], label: str, *, key: Any = None, value: Any = None, **fields: Any) -> s.Step:
+        step = cls(
+            inputs=fields.pop("inputs", (self.step,)),
+            location=caller(),
+            key_type=self.step.key_type if key is None else key,
+            value_type=self.step.value_type if value is None else value,
+            label=label,
+            **fields,
+        )
+        self.group.add(step)
+        return step
+
+    # ---- one record at a time
+
+    def filter(self, fn: Callable[[V], object]) -> "Stream[K, V]":
+        """Keep the records whose value satisfies `fn`."""
+        return Stream(self.group, self._then(s.Filter, f"filter({label_of(fn)})", fn=fn))
+
+    def map(self, fn: Callable[[V], T], *, value: type[T] | Serde[T] | None = None) -> "Stream[K, T]":
+        """Replace each value by `fn(value)`.
+
+        Args:
+            fn: its annotation gives the new type, which is needed where values become bytes.
+            value: the new type, for a lambda.
+        """
+        return Stream(self.group, self._map(fn, "map", "value", value))
+
+    def map_item(self, fn: Callable[[K, V], T], *, value: type[T] | Serde[T] | None = None) -> "Stream[K, T]":
+        """Replace each value by `fn(key, value)`."""
+        return Stream(self.group, self._map(fn, "map_item", "item", value))
+
+    def map_record(self, fn: Callable[[Any], T], *, value: type[T] | Serde[T] | None = None) -> "Stream[K, T]":
+        """Replace each value by `fn(record)`; a `Record` has key, value, timestamp, headers, topic, partition, offset."""
+        return Stream(self.group, self._map(fn, "map_record", "record", value))
+
+    def _map(self, fn: Callable[..., Any], kind: str, takes: str, value: Any) -> s.Step:
+        tp = given(value, returned(fn))
+        return self._then(s.Map, f"{kind}({label_of(fn)})", value=tp, fn=fn, takes=takes)
+
+    def flat_map(self, fn: Callable[[V], Iterable[T]], *, value: type[T] | Serde[T] | None = None) -> "Stream[K, T]":
+        """Replace each value by any number of values, in order, under the same key."""
+        tp = given(value, element(returned(fn)))
+        return Stream(self.group, self._then(s.FlatMap, f"flat_map({label_of(fn)})", value=tp, fn=fn))
+
+    def peek(self, fn: Callable[[V], object]) -> "Stream[K, V]":
+        """Call `fn(value)` for its effect. Records read again after a failure call it again."""
+        return Stream(self.group, self._then(s.Peek, f"peek({label_of(fn)})", fn=fn))
+
+    # ---- shape
+
+    def branch(self, *predicates: Callable[[V], object]) -> "tuple[Stream[K, V], ...]":
+        """Split: each record goes to the first stream whose predicate it satisfies.
+
+        Returns:
+            One stream per predicate, and a last one with the records that satisfied none.
+        """
+        names = ", ".join(label_of(fn) for fn in predicates)
+        branch = self._then(s.Branch, f"branch({names})", predicates=predicates)
+        arms = [*(label_of(fn) for fn in predicates), "rest"]
+        whole: Stream[K, V] = Stream(self.group, branch)
+        made = [whole._then(s.Arm, f"branch arm {name}", index=i) for i, name in enumerate(arms)]
+        return tuple(Stream(self.group, arm) for arm in made)
+
+    def merge(self, *others: "Stream[K, V]") -> "Stream[K, V]":
+        """The records of this and other streams of the group. Order is kept within each source partition."""
+        inputs = (self.step, *(other.step for other in others))
+        return Stream(self.group, self._then(s.Merge, f"merge of {len(inputs)}", inputs=inputs))
+
+    # ---- keys
+
+    def select_key(self, fn: Callable[[V], K2], *, key: type[K2] | Serde[K2] | None = None) -> "Stream[K2, V]":
+        """Another key, `fn(value)`, for the topic written next. Records stay on their partition: state by the new key
+        needs `group_by`."""
+        tp = given(key, returned(fn))
+        return Stream(self.group, self._then(s.SelectKey, f"select_key({label_of(fn)})", key=tp, fn=fn))
+
+    def group_by(
+        self,
+        name: str,
+        fn: Callable[[V], K2],
+        *,
+        key: type[K2] | Serde[K2] | None = None,
+        value: type[V] | Serde[V] | None = None,
+        partitions: int | None = None,
+    ) -> "Stream[K2, V]":
+        """Bring all records of one key together: through the repartition topic PIPELINE.GROUP-NAME-repartition.
+
+        Args:
+            name: of the step, unique in the group.
+            fn: the new key; its annotation gives the key's codec. None is an error: filter such records out before.
+            key, value: types, where annotations do not tell them.
+            partitions: of the repartition topic. Default None: those of the table joined behind it, else the source's.
+        """
+        tp = given(key, returned(fn))
+        label = f"group_by {name!r} ({label_of(fn)})"
+        step = self._then(s.GroupBy, label, key=tp, value=value, name=name, fn=fn, partitions=partitions)
+        return Stream(self.group, step)
+
+    # ---- state
+
+    def aggregate(self, name: str, result: Callable[..., R], /, **fields: Aggregator) -> "Aggregated[K, R]":
+        """Running aggregates per key, sent on as `result(...)` after every record, and kept as a table.
+
+        Args:
+            name: of the step and its table, unique in the group.
+            result: a type whose fields the aggregates fill by name.
+            fields: result field -> `Count()`, `Sum("field")`, `Mean("field")`, `Min("field")` or `Max("field")`.
+        """
+        made = Fields(result, fields, python_type(self.step.value_type))
+        read = tuple(a.read for a in fields.values() if isinstance(a.read, str) and a.read)
+        names = ", ".join(f"{field}={type(a).__name__}" for field, a in fields.items())
+        return self._aggregated(name, made, result, f"aggregate {name!r} ({names})", read)
+
+    def reduce(self, name: str, fn: Callable[[V, V], V]) -> "Aggregated[K, V]":
+        """One value per key: the first, then `fn(so_far, value)` for each further one; kept as a table."""
+        made = Fold(None, fn, codec(self.step.value_type))
+        return self._aggregated(name, made, self.step.value_type, f"reduce {name!r} ({label_of(fn)})", ())
+
+    def fold(
+        self,
+        name: str,
+        initial: Callable[[], S],
+        add: Callable[[S, V], S],
+        *,
+        value: type[S] | Serde[S] | None = None,
+    ) -> "Aggregated[K, S]":
+        """A state per key: `initial()`, then `add(state, value)` for each record; kept as a table, sent on each time.
+
+        Args:
+            name: of the step and its table, unique in the group.
+            initial: makes the state before a key's first value, such as `dict` or a Struct's class.
+            add: returns the next state; None deletes the row.
+            value: the state's type, where the annotation of `add` does not tell it.
+        """
+        inferred = returned(add)
+        tp = given(value, returned(initial) if inferred is s.UNKNOWN else inferred)
+        return self._aggregated(name, Fold(initial, add, codec(tp)), tp, f"fold {name!r} ({label_of(add)})", ())
+
+    def _aggregated(
+        self, name: str, made: Aggregation, result: Any, label: str, fields: tuple[str, ...]
+    ) -> "Aggregated[K, Any]":
+        key = self.step.key_type
+        table = TableSpec(name=name, key=codec(key), row=made.row, view=made.view, key_type=key, value_type=result)
+        step = self._then(s.Aggregate, label, value=result, name=name, table=table, aggregation=made, fields=fields)
+        return Aggregated(self.group, step, Table(table, step, self.group.app_id))
+
+    def join(
+        self, table: Table[K, TV], fn: Callable[[V, TV], R], *, value: type[R] | Serde[R] | None = None
+    ) -> "Stream[K, R]":
+        """Each record with the table's row of its key: `fn(value, row)`. Records without a row are left out.
+
+        The table's topic and this stream must have the same keys and partition count. A table filled from a topic is
+        first read to where that topic ends, so that the stream does not overtake it at start.
+        """
+        return Stream(self.group, self._join("join", table, fn, value, left=False))
+
+    def left_join(
+        self, table: Table[K, TV], fn: Callable[[V, TV | None], R], *, value: type[R] | Serde[R] | None = None
+    ) -> "Stream[K, R]":
+        """As `join`, and records without a row call `fn(value, None)`."""
+        return Stream(self.group, self._join("left_join", table, fn, value, left=True))
+
+    def _join(self, kind: str, table: Table[Any, Any], fn: Callable[..., Any], value: Any, *, left: bool) -> s.Step:
+        tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(fn)})"
+        return self._then(s.Join, label, value=tp, table=table.spec, fn=fn, left=left)
+
+    # ---- out
+
+    def to(self, topic: Topic[K, V]) -> None:
+        """Send every record to a topic, with its key, timestamp and headers."""
+        self._then(s.Sink, f"to {topic.name!r}", topic=topic)
+
+
+class Aggregated(Stream[K, V]):
+    """The updates of an aggregate, with the table behind it.
+
+    Attributes:
+        table: the aggregate's table, for joins in the same group and for tests.
+    """
+
+    def __init__(self, group: "Group", step: s.Step, table: Table[K, V]) -> None:
+        super().__init__(group, step)
+        self.table = table

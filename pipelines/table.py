@@ -1,0 +1,62 @@
+"""A table as a pipeline's author holds it."""
+
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar, overload
+
+from penstock.agents.context import TableView
+from penstock.agents.steps import Step
+from penstock.tables.specs import TableSpec
+
+K = TypeVar("K")
+V = TypeVar("V")
+D = TypeVar("D")
+
+
+class Table(Generic[K, V]):
+    """A changelog-backed table of a group: to join streams with, and to read and write in the bodies of agents.
+
+    Inside an agent's body it is a dict of the partition of the record at hand. What the body writes it reads back at
+    once; it becomes durable with the checkpoint that covers the record, or not at all.
+
+    Attributes:
+        name: unique in its group.
+    """
+
+    def __init__(self, spec: TableSpec, step: Step | None, group: str) -> None:
+        self.name = spec.name
+        self.spec, self.step, self.group = spec, step, group
+        self._view = TableView(spec)
+
+    def __getitem__(self, key: K) -> V:
+        row = self._view.get(key)
+        if row is None:
+            raise KeyError(key)
+        return row  # type: ignore[no-any-return]
+
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: D) -> V | D: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """The row of a key, or `default`."""
+        return self._view.get(key, default)
+
+    def __contains__(self, key: K) -> bool:
+        return self._view.get(key) is not None
+
+    def __setitem__(self, key: K, row: V) -> None:
+        if row is None:
+            raise TypeError(f"table {self.name!r}: a row cannot be None; use `del table[key]`")
+        self._view.put(key, row)
+
+    def __delitem__(self, key: K) -> None:
+        if self._view.get(key) is None:
+            raise KeyError(key)
+        self._view.put(key, None)
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """Every (key, row) of the partition of the record at hand, in the order of the encoded keys."""
+        return self._view.items()
+
+    def __repr__(self) -> str:
+        return f"<Table {self.group}/{self.name}>"

@@ -1,0 +1,153 @@
+"""The topology: a frozen value made from what was declared."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from penstock.agents import steps as s
+from penstock.agents.location import Location
+from penstock.agents.stage import Inlet, StageSpec
+from penstock.agents.topics import Topic
+from penstock.pipelines.annotations import codec
+from penstock.tables.specs import TableSpec, repartition_topic
+
+if TYPE_CHECKING:
+    from penstock.pipelines.group import Group
+
+
+@dataclass(frozen=True, eq=False)
+class GroupTopology:
+    """One consumer group as declared.
+
+    Attributes:
+        name: its name; app_id: PIPELINE.NAME.
+        steps: every step, each after its inputs.
+        own_tables: tables that only agents' bodies write: spec, the topic they are beside, location.
+    """
+
+    name: str
+    app_id: str
+    location: Location
+    steps: tuple[s.Step, ...]
+    own_tables: tuple[tuple[TableSpec, Topic[Any, Any] | None, Location], ...]
+
+    def repartition(self, step: s.GroupBy) -> str:
+        """Name of a GroupBy's repartition topic."""
+        return repartition_topic(self.app_id, step.name)
+
+    @cached_property
+    def stages(self) -> tuple[StageSpec, ...]:
+        """The steps, cut at repartition topics. Steps that read one topic belong to one stage, so that a topic's
+        progress is one mark per partition."""
+        roots: dict[object, object] = {}
+
+        def find(node: object) -> object:
+            while roots.setdefault(node, node) is not node:
+                node = roots[node]
+            return node
+
+        for step in self.steps:
+            if isinstance(step, s.Source):
+                roots[find(step)] = find(("topic", step.topic.name))
+            for before in step.inputs:
+                roots[find(step)] = find(("topic", before) if isinstance(before, s.GroupBy) else before)
+            if isinstance(step, s.GroupBy):
+                find(("topic", step))
+        members: dict[object, list[s.Step]] = {}
+        inlets: dict[object, list[Inlet]] = {}
+        for step in self.steps:
+            if isinstance(step, s.Source):
+                key, value = codec(step.topic.key), codec(step.topic.value)
+                inlets.setdefault(find(step), []).append(Inlet(step.topic.name, step, key, value))
+            else:
+                members.setdefault(find(step), []).append(step)
+            if isinstance(step, s.GroupBy):
+                inlet = Inlet(self.repartition(step), step, codec(step.key_type), codec(step.value_type))
+                inlets.setdefault(find(("topic", step)), []).append(inlet)
+        return tuple(self._stage(found, members.get(root, [])) for root, found in inlets.items())
+
+    def _stage(self, inlets: list[Inlet], steps: list[s.Step]) -> StageSpec:
+        agents = [step for step in steps if isinstance(step, s.Agent)]
+        if len(agents) == len(steps) == 1:
+            name = agents[0].name
+        else:
+            names = [i.step.name if isinstance(i.step, s.GroupBy) else i.topic for i in inlets]
+            name = "+".join(dict.fromkeys(names))
+        repartition = {step: self.repartition(step) for step in steps if isinstance(step, s.GroupBy)}
+        return StageSpec(name, tuple(inlets), tuple(steps), repartition)
+
+    @property
+    def reads(self) -> tuple[Topic[Any, Any], ...]:
+        """Declared topics that it reads, each once."""
+        return _distinct(step.topic for step in self.steps if isinstance(step, s.Source))
+
+    @property
+    def writes(self) -> tuple[Topic[Any, Any], ...]:
+        """Declared topics that it writes, each once; what bodies of agents send elsewhere is not known here."""
+        sinks = (step.topic for step in self.steps if isinstance(step, s.Sink))
+        yields = (step.to for step in self.steps if isinstance(step, s.Agent) and step.to is not None)
+        return _distinct((*sinks, *yields))
+
+    @property
+    def tables(self) -> tuple[tuple[TableSpec, Location], ...]:
+        """Every table with where it was declared."""
+        kept = [(step.table, step.location) for step in self.steps if isinstance(step, s.Aggregate | s.ToTable)]
+        return (*kept, *((spec, location) for spec, _, location in self.own_tables))
+
+
+def _distinct(topics: Iterable[Topic[Any, Any]]) -> tuple[Topic[Any, Any], ...]:
+    by_name: dict[str, Topic[Any, Any]] = {}
+    for topic in topics:
+        by_name.setdefault(topic.name, topic)
+    return tuple(by_name.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """A pipeline as a frozen value."""
+
+    name: str
+    location: Location
+    groups: tuple[GroupTopology, ...]
+
+    @classmethod
+    def of(cls, name: str, location: Location, groups: "Iterable[Group]") -> "Topology":
+        """The topology of declared groups."""
+        made = tuple(GroupTopology(g.name, g.app_id, g.location, g.steps, g.own_tables) for g in groups)
+        return cls(name, location, made)
+
+    def group(self, name: str) -> GroupTopology:
+        """A group by name. Raises KeyError naming those there are."""
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise KeyError(f"pipeline {self.name!r} has no group {name!r}; it has {', '.join(g.name for g in self.groups)}")
+
+    @cached_property
+    def topics(self) -> Mapping[str, Topic[Any, Any]]:
+        """Every declared topic by name. A declaration that states a partition count wins over one that does not."""
+        found: dict[str, Topic[Any, Any]] = {}
+        for group in self.groups:
+            for topic in (*group.reads, *group.writes):
+                have = found.get(topic.name)
+                if have is None or have.partitions is None:
+                    found[topic.name] = topic
+        return found
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Topics that are read and that no group writes: they must be there before a worker starts."""
+        written = {topic.name for group in self.groups for topic in group.writes}
+        return tuple(name for name in self.topics if name not in written)
+
+    def in_order(self) -> tuple[GroupTopology, ...]:
+        """The groups, each after those whose output it reads; in declared order where there is a cycle or none."""
+        done: list[GroupTopology] = []
+        left = list(self.groups)
+        while left:
+            waiting = {topic.name for group in left for topic in group.writes}
+            ready = next((g for g in left if not waiting.intersection(t.name for t in g.reads)), left[0])
+            left.remove(ready)
+            done.append(ready)
+        return tuple(done)

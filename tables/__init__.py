@@ -1,0 +1,1 @@
+"""State: serdes, stores, changelogs, and the tables and windows made of them."""

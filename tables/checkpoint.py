@@ -1,0 +1,196 @@
+"""The checkpoint: how outputs, state and progress become durable together. One protocol, in one place.
+
+1. stop at a batch boundary: the gate closes, the batch in flight finishes
+2. send the outputs and one changelog record per changed row, and see every one of them acknowledged
+3. add the source offsets, under the group membership they were read with, and commit the transaction
+4. only then write each table partition's rows and its changelog position in one atomic write
+5. release: the gate opens, the next batch begins
+
+A failure before 4 drops everything staged, so a store never runs ahead of what was committed and a crash never has to
+wipe one. A crash between 3 and 4 leaves a store behind its changelog, and recovery replays the difference.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from penstock.tables.partition import TablePartition
+
+Partition = tuple[str, int]
+"""(topic, partition)"""
+
+
+class Owner(NamedTuple):
+    """The group membership under which records were read. The broker refuses a commit under an outdated one."""
+
+    generation: int
+    member: str
+
+
+class Fenced(Exception):
+    """This member no longer owns what it wants to commit; others go on from the last commit. Nothing was committed."""
+
+
+class Transaction(Protocol):
+    """Where a checkpoint goes: Kafka through a transactional producer, or the memory of the test driver."""
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was collected or sent since the last commit or abort."""
+        ...
+
+    async def send_outputs(self) -> None:
+        """Send all collected outputs."""
+        ...
+
+    async def send_changelog(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Send changelog records."""
+        ...
+
+    async def settle(self) -> None:
+        """Return once every send is acknowledged; raise if one was not."""
+        ...
+
+    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
+        """Add the offsets (next to read) and commit. Raises Fenced where `owner` is outdated."""
+        ...
+
+    def position(self, topic: str, partition: int) -> int:
+        """The offset after this transaction's changelog records and its commit marker; asked after the commit."""
+        ...
+
+    async def abort(self) -> None:
+        """Undo what was sent and forget what was collected."""
+        ...
+
+
+class Checkpoint:
+    """The progress of one worker in one group, and the protocol above.
+
+    Args:
+        transaction: where it goes.
+        parts: the table partitions at hand, asked at each checkpoint.
+        at_step: called with the number of each step before it is taken: fault points for tests.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        parts: Callable[[], Iterable[TablePartition]],
+        at_step: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        self.transaction, self._parts, self._at_step = transaction, parts, at_step
+        self.marks: dict[Partition, int] = {}
+        """Per source partition the next offset, moved after each batch, cleared by each commit."""
+        self.owner: Owner | None = None
+        self.fenced: Fenced | None = None
+        """Set until the next assignment: batches of the old one are refused."""
+        self.failed: BaseException | None = None
+        """Set for good: nothing is committed any more and the worker has to stop."""
+        self.commits = 0
+        self._busy = 0
+        self._idle, self._open, self._lock = asyncio.Event(), asyncio.Event(), asyncio.Lock()
+        self._idle.set()
+        self._open.set()
+
+    # ---- around each batch
+
+    async def enter(self, owner: Owner) -> bool:
+        """Wait at the gate before a batch. False: the batch must not be processed (fenced or failed)."""
+        while not self._open.is_set():
+            await self._open.wait()
+        if self.fenced is not None or self.failed is not None:
+            return False
+        if self.owner is not None and self.marks and owner != self.owner:
+            raise RuntimeError(f"a batch read as {owner} beside staged ones read as {self.owner}")
+        self.owner = owner
+        self._busy += 1
+        self._idle.clear()
+        return True
+
+    def leave(self, source: Partition, start: int, next_offset: int) -> None:
+        """The batch that covers the offsets [start, next_offset) is staged in full."""
+        self._step_out()  # before anything that can raise: a checkpoint may be waiting for it
+        mark = self.marks.get(source, start)
+        if mark != start:
+            raise RuntimeError(f"{source}: a batch starts at {start}, but progress is at {mark}")
+        self.marks[source] = next_offset
+
+    def fail(self, exc: BaseException) -> None:
+        """The batch in flight failed, or the worker around it: nothing staged is ever committed."""
+        if self.failed is None:
+            self.failed = exc
+        self._idle.set()
+
+    def leave_failed(self, exc: BaseException) -> None:
+        """The batch in flight raised."""
+        self._step_out()
+        self.fail(exc)
+
+    def _step_out(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
+
+    # ---- the protocol
+
+    async def run(self) -> bool:
+        """Take the five steps. False: there was nothing to commit, or this member is fenced or failed.
+
+        Raises:
+            Exception: whatever failed, after everything staged is dropped; the worker has to stop.
+        """
+        if self.failed is not None:  # never wait for a batch that will not end
+            return False
+        async with self._lock:
+            self._open.clear()
+            try:
+                self._at_step(1)
+                await self._idle.wait()
+                if self.failed is not None or self.fenced is not None or not self.marks:
+                    return False
+                await self._commit()
+                self.commits += 1
+                return True
+            except Fenced as exc:
+                self.fenced = exc
+                await self.transaction.abort()
+                self._drop()
+                return False
+            except BaseException as exc:
+                self.fail(exc)
+                self._drop()
+                raise
+            finally:
+                self._open.set()  # 5
+
+    async def _commit(self) -> None:
+        assert self.owner is not None  # marks are only set behind enter()
+        self._at_step(2)
+        await self.transaction.send_outputs()
+        staged = [(part, rows) for part in self._parts() if (rows := part.staged())]
+        for part, rows in staged:
+            await self.transaction.send_changelog(part.topic, part.partition, rows)
+        await self.transaction.settle()
+        self._at_step(3)
+        await self.transaction.commit(self.marks, self.owner)
+        self._at_step(4)
+        for part, rows in staged:
+            part.flush(rows, self.transaction.position(part.topic, part.partition))
+        self._at_step(5)
+        self.marks = {}
+
+    def _drop(self) -> None:
+        self.marks = {}
+        for part in self._parts():
+            part.drop()
+
+    async def forget(self) -> None:
+        """Drop what is staged: the partitions were taken away, or this worker starts over."""
+        await self.transaction.abort()
+        self._drop()
+        self.owner = None
+
+    def renew(self) -> None:
+        """A new assignment is recovered: a fenced member may process again."""
+        self.fenced = None

@@ -1,0 +1,115 @@
+"""Stores in memory, for the test driver and for tables that need not outlive their worker."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+from penstock.tables.store import StoreClosed, StoreLocked, store_name
+
+__all__ = ["MemoryStore", "MemoryStores"]
+
+
+class _Disk:
+    """What outlives a store's closing."""
+
+    __slots__ = ("held", "keys", "position", "rows")
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+        self.keys: list[bytes] | None = []  # of rows, sorted; None where rows gained or lost keys since
+        self.position = 0
+        self.held = False
+
+
+class MemoryStore:
+    """A `Store` in memory. `MemoryStores` opens them."""
+
+    __slots__ = ("_disk", "_name")
+
+    def __init__(self, name: str, disk: _Disk) -> None:
+        self._name = name
+        self._disk: _Disk | None = disk
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {self._name}>"
+
+    def _live(self) -> _Disk:
+        if self._disk is None:
+            raise StoreClosed(f"memory:{self._name}")
+        return self._disk
+
+    @property
+    def position(self) -> int:
+        """See `Store.position`."""
+        return self._live().position
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `Store.get_many`."""
+        return list(map(self._live().rows.get, keys))
+
+    def scan(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """See `Store.scan`."""
+        disk = self._live()
+        if disk.keys is None:
+            disk.keys = sorted(disk.rows)
+        first = bisect_left(disk.keys, start)
+        keys = disk.keys[first : len(disk.keys) if end is None else bisect_left(disk.keys, end)]
+        return self._each([(key, disk.rows[key]) for key in keys])
+
+    def _each(self, rows: list[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+        for row in rows:
+            self._live()
+            yield row
+
+    def write(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+        """See `Store.write`."""
+        disk = self._live()
+        if position < 0:
+            raise ValueError(f"position {position} is negative")
+        stored, before = disk.rows, len(disk.rows)
+        deleted = False
+        for key, value in list(rows):  # all of them before the first is written
+            if value is None:
+                deleted = stored.pop(key, None) is not None or deleted
+            else:
+                stored[key] = value
+        if deleted or len(stored) != before:
+            disk.keys = None
+        disk.position = position
+
+    def clear(self) -> None:
+        """See `Store.clear`."""
+        disk = self._live()
+        disk.rows, disk.keys, disk.position = {}, [], 0
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        if self._disk is not None:
+            self._disk.held = False
+            self._disk = None
+
+    def __len__(self) -> int:
+        return len(self._live().rows)
+
+
+class MemoryStores:
+    """A `StoreFactory` in memory. It stands for a disk: what a closed store held is there when it is opened again.
+
+    >>> stores = MemoryStores()
+    >>> store = stores.open("planes", 0)
+    >>> store.write([(b"N1", b"737")], position=1)
+    >>> store.close()
+    >>> stores.open("planes", 0).get_many([b"N1", b"N2"])
+    [b'737', None]
+    """
+
+    def __init__(self) -> None:
+        self._disks: dict[str, _Disk] = {}
+
+    def open(self, table: str, partition: int) -> MemoryStore:
+        """See `StoreFactory.open`."""
+        name = store_name(table, partition)
+        disk = self._disks.setdefault(name, _Disk())
+        if disk.held:
+            raise StoreLocked(f"memory:{name}", None, here=True)
+        disk.held = True
+        return MemoryStore(name, disk)

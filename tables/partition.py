@@ -1,0 +1,111 @@
+"""One partition of one table: a store, and over it the rows that the current checkpoint has touched."""
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from penstock.tables.errors import PenstockError
+from penstock.tables.specs import TableSpec
+from penstock.tables.store import Store
+
+CACHE_ROWS = 200_000
+"""Decoded rows kept over checkpoints; past it the cache starts anew at the next checkpoint. About 100 MB of small rows."""
+
+
+class ChangelogError(PenstockError):
+    """A changelog record that does not decode: the table cannot be trusted before it is looked at."""
+
+
+class TablePartition:
+    """A write-back cache of decoded rows over a store.
+
+    Steps read through `load`, change `rows` and report keys by `touch`. Nothing reaches the store before `flush`, which
+    the checkpoint calls once the changelog is committed; `drop` forgets everything since the last flush.
+
+    Attributes:
+        rows: encoded key -> decoded row, None for absent; holds at least the keys of every `load` since the last flush.
+        position: the changelog offset up to which the store is written.
+    """
+
+    __slots__ = ("_dirty", "partition", "rows", "spec", "store", "topic")
+
+    def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
+        self.spec, self.topic, self.partition, self.store = spec, topic, partition, store
+        self.rows: dict[bytes, Any] = {}
+        self._dirty: set[bytes] = set()
+
+    @property
+    def position(self) -> int:
+        """The next changelog offset to apply."""
+        return self.store.position
+
+    def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
+        """`rows`, with every key of `keys` in it. One multi-get for those that were not."""
+        rows = self.rows
+        missing = [key for key in keys if key not in rows]
+        if missing:
+            decode = self.spec.row.decode
+            for key, raw in zip(missing, self.store.get_many(missing), strict=True):
+                rows[key] = None if raw is None else self._decode(decode, key, raw)
+        return rows
+
+    def _decode(self, decode: Any, key: bytes, raw: bytes) -> Any:
+        try:
+            return decode(raw)
+        except Exception as exc:
+            raise ChangelogError(
+                f"table {self.spec.name!r}, partition {self.partition}: the row of key {key[:80]!r} does not decode as "
+                f"{self.spec.row.name}: {exc}. Was the table's type changed? Give the table a new name to build it anew"
+            ) from exc
+
+    def touch(self, keys: Collection[bytes]) -> None:
+        """These rows were changed and belong in the next checkpoint."""
+        self._dirty.update(keys)
+
+    def staged(self) -> list[tuple[bytes, bytes | None]]:
+        """The changed rows, encoded: what the changelog gets. One per key, however often it changed."""
+        rows, encode = self.rows, self.spec.row.encode
+        return [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+
+    def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
+        """Write what `staged` gave, committed up to the changelog offset `position`, in one atomic write."""
+        self.store.write(staged, position)
+        self._dirty = set()
+        if len(self.rows) > CACHE_ROWS:
+            self.rows = {}
+
+    def drop(self) -> None:
+        """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
+        self.rows, self._dirty = {}, set()
+
+    def apply(self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int) -> None:
+        """Write changelog records as they are: recovery. Later records of a key win."""
+        self.store.write([(k, v) for k, v in zip(keys, values, strict=True) if k is not None], position)
+        self.rows = {}
+
+    def clear(self) -> None:
+        """Empty the store: it is filled anew from the beginning of its changelog."""
+        self.drop()
+        self.store.clear()
+
+    def items(self) -> Iterator[tuple[bytes, Any]]:
+        """Every (encoded key, row) in key order, staged writes included."""
+        staged = {key: self.rows[key] for key in self._dirty}
+        decode = self.spec.row.decode
+        stored = (
+            (key, self.rows[key] if self.rows.get(key) is not None else self._decode(decode, key, raw))
+            for key, raw in self.store.scan()
+            if key not in staged
+        )
+        added = iter(sorted((key, row) for key, row in staged.items() if row is not None))
+        yield from _merge(stored, added)
+
+    def close(self) -> None:
+        """Forget what was not flushed and close the store."""
+        self.drop()
+        self.store.close()
+
+
+def _merge(left: Iterator[tuple[bytes, Any]], right: Iterator[tuple[bytes, Any]]) -> Iterator[tuple[bytes, Any]]:
+    from heapq import merge
+
+    return merge(left, right, key=lambda item: item[0])

@@ -1,0 +1,40 @@
+"""What a table is, as a value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.tables.serdes import Serde
+
+
+def _same(state: Any) -> Any:
+    return state
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableSpec:
+    """A changelog-backed table of one group. Its store has one part per partition.
+
+    Attributes:
+        name: unique in its group; the changelog and the store's folder are named after it.
+        key, row: codecs of the keys and of the rows as they are stored.
+        view: what a reader of the table sees of a stored row (an aggregate's result, made from its state).
+        key_type, value_type: types of the keys and of what a reader sees.
+    """
+
+    name: str
+    key: Serde[Any]
+    row: Serde[Any]
+    view: Callable[[Any], Any] = _same
+    key_type: Any = None
+    value_type: Any = None
+
+
+def changelog_topic(app_id: str, table: str) -> str:
+    """Name of a table's changelog topic: Kafka Streams' and Faust's form."""
+    return f"{app_id}-{table}-changelog"
+
+
+def repartition_topic(app_id: str, step: str) -> str:
+    """Name of the topic that a `group_by` sends through: Kafka Streams' form."""
+    return f"{app_id}-{step}-repartition"

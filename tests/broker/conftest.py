@@ -1,0 +1,30 @@
+"""One real Apache Kafka for the whole run of this folder's tests."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from penstock.deploy.kafka import KafkaServer
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(_HERE):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """A running server that all tests share: name topics and groups with `topic_prefix`, and leave the server running."""
+    with KafkaServer(heap_mb=256) as server:
+        yield server
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A short string that no other test has, to begin the names of topics, groups and transactional ids with."""
+    return f"t{uuid.uuid4().hex[:8]}"
