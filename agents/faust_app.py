@@ -49,6 +49,14 @@ SETTINGS: dict[str, Any] = {
 class QuickWorker(Worker):
     """Faust's worker without its second of sleep at the end."""
 
+    async def start(self) -> None:
+        """Start, and keep why that failed: the command line would only log it."""
+        try:
+            await super().start()
+        except Exception as exc:
+            self.app.failure = self.app.failure or exc
+            raise
+
     async def _sentinel_task(self) -> None:
         """Stock sleeps 1 s."""
 
@@ -84,7 +92,8 @@ class GroupApp(faust.App):
         folder = data / spec.app_id / slot
         conf = {**SETTINGS, "broker": urls, "datadir": folder, "Worker": QuickWorker, **settings}
         super().__init__(spec.app_id, **conf)
-        self.spec, self.slot, self.failure = spec, slot, None
+        self.spec, self.slot = spec, slot
+        self.failure = None
         self._written, self._replication = written, replication
         self.transaction = KafkaTransaction(
             [url.removeprefix("kafka://") for url in urls],

@@ -25,7 +25,9 @@ class Checkpointer(Service):
         interval: seconds between checkpoints.
     """
 
-    def __init__(self, app: Any, transaction: KafkaTransaction, runtime: GroupRuntime, interval: float, **kw: Any) -> None:
+    def __init__(
+        self, app: Any, transaction: KafkaTransaction, runtime: GroupRuntime, interval: float, **kw: Any
+    ) -> None:
         super().__init__(**kw)
         self.app, self.transaction, self.runtime, self.interval = app, transaction, runtime, interval
 

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from faust.schemas import Schema  # type: ignore[attr-defined]
+from faust import Schema
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types.tuples import ConsumerMessage

@@ -136,10 +136,10 @@ class TransactionalProducer(AIOKafkaProducer):
         member_id: str,
         instance_id: str | None = None,
     ) -> None:
-        """Add offsets to the open transaction, in the name of a group member. Not to be called twice at a time.
+        """Add offsets to the open transaction, in the name of a group member.
 
-        Waits for every record sent before, because aiokafka forgets partitions that it has yet to add to the
-        transaction when this fails, and would then send their records outside of it.
+        One call at a time, and nothing may be sent meanwhile: where this fails, aiokafka forgets partitions that it
+        has yet to add to the transaction, and would send their records outside of it.
 
         Args:
             offsets: The next offset to read of each (topic, partition).
@@ -158,7 +158,6 @@ class TransactionalProducer(AIOKafkaProducer):
             raise ValueError(
                 f"group {group_id!r}: offsets of generation {generation}, member {member_id!r} are unfenced"
             )
-        await self.flush()
         self._sender.membership = Membership(generation, member_id, instance_id)
         await super().send_offsets_to_transaction(
             {TopicPartition(*at): offset for at, offset in offsets.items()}, group_id
@@ -210,7 +209,7 @@ class BatchWriter:
             partition: Number of the partition.
             keys: Raw keys.
             values: Raw values; None is a tombstone.
-            timestamps: Milliseconds since the epoch, in any order.
+            timestamps: Milliseconds since the epoch, in any order, none negative: to aiokafka -1 means "not set".
             headers: The headers of each record, or None where there are none.
 
         Raises:
@@ -291,7 +290,7 @@ class BatchWriter:
                 sent.append((TopicPartition(topic, partition), builder.record_count(), future))
         except BaseException:
             for _tp, _count, future in sent:
-                pass
+                future.add_done_callback(_retrieve)
             raise
         return sent
 

@@ -39,7 +39,9 @@ class BatchRecovery(Recovery):
         if batch.next <= part.position:
             return
         if part.position and batch.start != part.position:
-            raise RuntimeError(f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}")
+            raise RuntimeError(
+                f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}"
+            )
         part.apply(batch.keys, batch.values, batch.next)
         self.progress.set()
 
@@ -116,7 +118,9 @@ class BatchRecovery(Recovery):
                 reported = now
                 done = total - left()
                 rate = done / (now - started)
-                log.info("recovery: %d of %d records, %.0f a second, %.0f s left", done, total, rate, left() / (rate or 1))
+                log.info(
+                    "recovery: %d of %d records, %.0f a second, %.0f s left", done, total, rate, left() / (rate or 1)
+                )
 
     async def _resume(self, generation: int) -> None:
         """Start the streams. Stock resumes them before it seeks, and a batch can slip in between."""

@@ -46,6 +46,14 @@ class PartStore(Store):
     def reset_state(self) -> None:
         """Nothing is kept here."""
 
+    async def backup_partition(self, tp: Any, flush: bool = True, purge: bool = False, keep: int = 1) -> None:
+        """Refused: Faust's way of copying its own RocksDB files."""
+        raise RuntimeError("Faust's backups do not know these stores")
+
+    def restore_backup(self, tp: Any, latest: bool = True, backup_id: int = 0) -> None:
+        """Refused: Faust's way of copying its own RocksDB files."""
+        raise RuntimeError("Faust's backups do not know these stores")
+
     def __getitem__(self, key: Any) -> Any:
         raise TypeError("rows are read inside an agent's body, through the pipeline's Table")
 

@@ -67,8 +67,10 @@ class Admin:
         Args:
             replication: copies of each partition. Default -1: the broker's `default.replication.factor`.
         """
+        # aiokafka takes the broker's default (-1) only beside an explicit, here empty, assignment.
+        assignment = {} if replication == -1 else None
         new = [
-            NewTopic(topic.name, count, replication, topic_configs=topic.creation_config()) for topic, count in topics
+            NewTopic(topic.name, count, replication, assignment, topic.creation_config()) for topic, count in topics
         ]
         if not new:
             return

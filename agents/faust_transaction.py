@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
 from penstock.agents.faust_producer import FENCED, BatchWriter, TransactionalProducer
 from penstock.agents.operators import Headers
 from penstock.tables.checkpoint import Fenced, Owner, Partition

@@ -1,1 +1,45 @@
-"""Running pipelines."""
+"""Running pipelines: Faust apps, workers, a Kafka for one machine, plain clients."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.agents.faust_app import GroupApp
+    from penstock.deploy.apps import faust_app
+    from penstock.deploy.clients import Producer, create_topics, read_topic
+    from penstock.deploy.kafka import KafkaServer
+    from penstock.deploy.supervisor import Slot, Supervisor, WorkerFailed
+    from penstock.deploy.up import Run
+
+_HOME = {
+    "GroupApp": "penstock.agents.faust_app",
+    "KafkaServer": "penstock.deploy.kafka",
+    "Producer": "penstock.deploy.clients",
+    "Run": "penstock.deploy.up",
+    "Slot": "penstock.deploy.supervisor",
+    "Supervisor": "penstock.deploy.supervisor",
+    "WorkerFailed": "penstock.deploy.supervisor",
+    "create_topics": "penstock.deploy.clients",
+    "faust_app": "penstock.deploy.apps",
+    "read_topic": "penstock.deploy.clients",
+}
+
+__all__ = [
+    "GroupApp",
+    "KafkaServer",
+    "Producer",
+    "Run",
+    "Slot",
+    "Supervisor",
+    "WorkerFailed",
+    "create_topics",
+    "faust_app",
+    "read_topic",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Faust alone takes most of a second to import, and `penstock check` needs none of it."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

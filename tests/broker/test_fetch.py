@@ -9,7 +9,8 @@ import faust
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import CorruptRecordException, IllegalStateError
+from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.drivers import aiokafka as driver
 
 from penstock.agents.batch import RecordBatch
@@ -290,6 +291,37 @@ def test_other_partitions_wait_and_a_timeout_returns_nothing(kafka: Any, topic_p
             assert await fetched_batches(fetcher, {two}, 0.0, None) == {}
             assert await fetched_batches(fetcher, set(), 0.0, None) == {}
             assert list(await fetched_batches(fetcher, None, LIMIT, None)) == [one]
+
+    run(main())
+
+
+def test_a_corrupt_response_is_reported_and_fetched_again(kafka: Any, topic_prefix: str) -> None:
+    """Batches of other partitions go first, then the error, then the records: none is skipped."""
+
+    async def main() -> None:
+        good, bad = TopicPartition(f"{topic_prefix}-corrupt", 0), TopicPartition(f"{topic_prefix}-corrupt", 1)
+        await create_topic(kafka.bootstrap, good.topic, partitions=2)
+        async with writing(kafka.bootstrap) as producer:
+            await write(producer, good.topic, bare("good", 3), 0)
+            await write(producer, bad.topic, bare("bad", 4), 1)
+            corrupt = producer.create_batch()
+            corrupt.append(timestamp=5, key=b"k", value=b"value")
+            damaged = bytes(corrupt._build())[:-2] + b"!!"
+        async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as consumer:
+            consumer.assign([good, bad])
+            await consumer.seek_to_beginning(good, bad)
+            fetcher = consumer._fetcher
+            async with asyncio.timeout(LIMIT):
+                while len(fetcher._records) < 2:
+                    await fetcher._create_fetch_waiter()
+            fetcher._records[bad]._partition_records._records = MemoryRecords(damaged)
+            fetcher._records.move_to_end(bad)
+            assert list(await fetched_batches(fetcher, None, LIMIT, None)) == [good]
+            with pytest.raises(CorruptRecordException):
+                await fetched_batches(fetcher, None, LIMIT, None)
+            assert await consumer.position(bad) == 0
+            (batch,) = (await fetched_batches(fetcher, None, LIMIT, None)).values()
+            assert (batch.partition, batch.start, len(batch)) == (1, 0, 4)
 
     run(main())
 

@@ -1,0 +1,209 @@
+"""The `penstock` command. Imports are inside the commands: each starts with what it needs."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+
+def _told(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """What a user can mend is told in a line or a list, without a traceback; exit code 1."""
+
+    @wraps(fn)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        from penstock.tables.errors import PenstockError
+
+        try:
+            return fn(*args, **kwargs)
+        except PenstockError as exc:
+            click.echo(f"error: {exc}", err=True)
+            sys.exit(1)
+
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="penstock")
+def main() -> None:
+    """Declarative stream processing on Kafka.
+
+    MODULE is a dotted name (examples.flights.pipeline) or a path, with :ATTRIBUTE where it has several pipelines.
+    """
+
+
+@main.command()
+@click.argument("module")
+@click.option("--json", "as_json", is_flag=True, help="Print problems as JSON.")
+@_told
+def check(module: str, as_json: bool) -> None:
+    """Report everything that is wrong with a pipeline, each with its file and line. Needs no broker."""
+    from penstock.deploy.modules import load_pipeline
+    from penstock.pipelines.rules import check as run_rules
+
+    topology = load_pipeline(module).topology
+    problems = run_rules(topology)
+    if as_json:
+        import json
+
+        rows = [
+            {"rule": p.rule, "node": p.node, "file": p.location.file, "line": p.location.line, "what": p.what,
+             "advice": p.advice}
+            for p in problems
+        ]  # fmt: skip
+        click.echo(json.dumps(rows, indent=2))
+    elif problems:
+        for problem in problems:
+            click.echo(str(problem))
+        click.echo(f"{len(problems)} problem{'s' * (len(problems) != 1)} in pipeline {topology.name!r}", err=True)
+    else:
+        stages = sum(len(group.stages) for group in topology.groups)
+        click.echo(f"pipeline {topology.name!r} is right: {len(topology.groups)} groups, {stages} stages")
+    sys.exit(1 if problems else 0)
+
+
+@main.command()
+@click.argument("module")
+@click.option("--format", "form", type=click.Choice(["text", "json", "mermaid"]), default="text", show_default=True)
+@_told
+def graph(module: str, form: str) -> None:
+    """Draw a pipeline: topics, groups, stages, steps, tables. Needs no broker."""
+    from penstock.deploy.modules import load_pipeline
+    from penstock.pipelines import describing
+
+    description = describing.describe(load_pipeline(module).topology)
+    if form == "json":
+        click.echo(description.json())
+    else:
+        click.echo((describing.text if form == "text" else describing.mermaid)(description), nl=False)
+
+
+def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            click.option("--broker", envvar="PENSTOCK_BROKER", help="Bootstrap servers, HOST:PORT, commas between."),
+            click.option("--data", envvar="PENSTOCK_DATA", type=click.Path(file_okay=False), help="Folder for tables."),
+            click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes per group."),
+            click.option("--until-end", is_flag=True, help="Stop once everything there is to read is committed."),
+            click.option("--loglevel", default="warn", show_default=True),
+        )
+    ):
+        fn = option(fn)
+    return fn
+
+
+@main.command()
+@click.argument("module")
+@click.option("--group", required=True, help="The group to run.")
+@click.option("--slot", help="Run one worker in this process, as this slot: for an orchestrator that starts each itself.")
+@_run_options
+@_told
+def worker(module: str, group: str, slot: str | None, **options: Any) -> None:
+    """Run workers of one group."""
+    if slot is not None:
+        from penstock.deploy.worker import main as run_one
+
+        given = [f"--{name}={options[name]}" for name in ("broker", "data", "loglevel") if options[name]]
+        sys.exit(run_one([module, group, "--slot", slot, *given]))
+    _run(module, (group,), **options)
+
+
+@main.command()
+@click.argument("module")
+@click.option("--group", "groups", multiple=True, help="Only this group; may be repeated.")
+@_run_options
+@_told
+def up(module: str, groups: tuple[str, ...], **options: Any) -> None:
+    """Run every group of a pipeline on this machine, with a Kafka beside them unless --broker names one."""
+    if options["broker"]:
+        _run(module, groups, **options)
+        return
+    from pathlib import Path
+
+    from penstock.deploy.kafka import KafkaServer
+    from penstock.deploy.modules import load_pipeline
+    from penstock.pipelines.rules import validated
+
+    topology = validated(load_pipeline(module).topology)
+    with KafkaServer(Path(".penstock/kafka")) as server:
+        click.echo(f"Kafka at {server.bootstrap}, data in .penstock/kafka", err=True)
+        _create_sources(server.bootstrap, topology)
+        _run(module, groups, **{**options, "broker": server.bootstrap})
+
+
+def _create_sources(broker: str, topology: Any) -> None:
+    """On a broker of our own nobody else creates the topics that the pipeline reads."""
+    import asyncio
+
+    from penstock.deploy.clients import create_topics
+
+    asyncio.run(create_topics(broker, [topology.topics[name] for name in topology.sources]))
+
+
+def _run(
+    module: str,
+    groups: tuple[str, ...],
+    *,
+    broker: str | None,
+    data: str | None,
+    workers: int,
+    until_end: bool,
+    loglevel: str,
+) -> None:
+    import asyncio
+
+    from penstock.deploy.apps import preflight
+    from penstock.deploy.settings import Settings
+    from penstock.deploy.supervisor import WorkerFailed
+    from penstock.deploy.up import Run
+
+    settings = Settings.of(broker, data)
+    run = Run(
+        module, settings.broker, settings.data, groups, workers, until_end, restarts=5 if until_end else None,
+        loglevel=loglevel,
+    )  # fmt: skip
+
+    async def all_of_it() -> None:
+        await preflight(module, groups, settings)
+        await run.run()
+
+    try:
+        asyncio.run(all_of_it())
+    except WorkerFailed as exc:
+        click.echo(f"error: {exc}", err=True)
+        sys.exit(1)
+
+
+@main.group()
+def kafka() -> None:
+    """A real Apache Kafka on this machine: for development, until you have one."""
+
+
+@kafka.command()
+@_told
+def install() -> None:
+    """Fetch Apache Kafka's jars by Maven into the cache, once."""
+    from penstock.deploy.kafka import install as fetch
+
+    click.echo(f"Apache Kafka is in {fetch()}")
+
+
+@kafka.command()
+@click.option("--data", default=".penstock/kafka", show_default=True, type=click.Path(file_okay=False))
+@click.option("--port", default=9092, show_default=True, help="Port on 127.0.0.1.")
+@_told
+def start(data: str, port: int) -> None:
+    """Run a one-node Kafka in the foreground until Ctrl-C; its data stays in the folder."""
+    import signal
+    from pathlib import Path
+
+    from penstock.deploy.kafka import KafkaServer
+
+    with KafkaServer(Path(data), port=port) as server:
+        click.echo(f"Kafka at {server.bootstrap}, data in {data}; Ctrl-C stops it")
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+if __name__ == "__main__":
+    main()

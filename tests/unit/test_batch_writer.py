@@ -1,0 +1,253 @@
+"""What of fetching and writing needs no broker: batches of rows, and fetch responses that a live log seldom gives."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
+from aiokafka.consumer.subscription_state import Assignment
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.agents.batch import RecordBatch, RecordTooLarge
+from penstock.agents.faust_fetch import take
+from penstock.agents.faust_producer import BatchWriter, TransactionalProducer
+
+TP = TopicPartition("topic", 3)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine; no socket is opened."""
+    asyncio.run(main)
+
+
+@asynccontextmanager
+async def writing(**options: Any) -> AsyncIterator[BatchWriter]:
+    """A writer for a producer that is never started."""
+    producer = AIOKafkaProducer(bootstrap_servers="localhost:1", **options)
+    try:
+        yield BatchWriter(producer)
+    finally:
+        await producer.stop()
+
+
+def decoded(builder: Any) -> list[tuple[Any, ...]]:
+    """The records of a finished batch: relative offset, key, value, timestamp, headers."""
+    batch = MemoryRecords(bytes(builder._build())).next_batch()
+    assert batch is not None
+    assert batch.validate_crc()
+    return [(r.offset, r.key, r.value, r.timestamp, tuple(r.headers)) for r in batch]
+
+
+# ---- writing
+
+octets = st.none() | st.binary(max_size=300)
+header = st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5))
+record = st.tuples(octets, octets, st.integers(0, 2**41), st.lists(header, max_size=2).map(tuple))
+appends = st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.lists(record, max_size=12)), max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(appends=appends, batch_size=st.integers(100, 1000))
+def test_every_row_is_written_once_and_in_order(appends: list[Any], batch_size: int) -> None:
+    """Whatever the rows and the batch size: per partition, the batches hold the rows in the order of the calls."""
+
+    async def main() -> None:
+        expected: dict[tuple[str, int], list[Any]] = {}
+        async with writing(max_batch_size=batch_size) as writer:
+            for partition, with_headers, records in appends:
+                keys, values, times, headers = (list(c) for c in zip(*records, strict=True)) if records else ([],) * 4
+                writer.append_rows("topic", partition, keys, values, times, headers if with_headers else None)
+                kept = [(*row[:3], row[3] if with_headers else ()) for row in records]
+                expected.setdefault(("topic", partition), []).extend(kept)
+            held = writer.size_bytes
+            found: dict[tuple[str, int], list[Any]] = {at: [] for at in expected}
+            for at, builder in writer.take():
+                assert builder.closed()
+                assert builder.size() <= batch_size or builder.record_count() == 1
+                held -= builder.size()
+                records = decoded(builder)
+                assert [row[0] for row in records] == list(range(builder.record_count()))
+                found[at] += [row[1:] for row in records]
+            assert found == expected
+            assert held == writer.size_bytes == 0
+            assert writer.take() == []
+
+    run(main())
+
+
+def test_a_partition_keeps_filling_its_open_batch() -> None:
+    """Calls share a batch until it is full."""
+
+    async def main() -> None:
+        async with writing() as writer:
+            for value in (b"a", b"b", b"c"):
+                writer.append_rows("topic", 0, [None], [value], [1])
+                writer.append_rows("topic", 1, [value], [None], [1])
+            batches = writer.take()
+            assert [(at, builder.record_count()) for at, builder in batches] == [(("topic", 0), 3), (("topic", 1), 3)]
+
+    run(main())
+
+
+def test_rows_before_a_bad_one_are_taken() -> None:
+    """A row that cannot be written takes no other with it; the caller goes on behind it."""
+
+    async def main() -> None:
+        async with writing(max_batch_size=500, max_request_size=1000) as writer:
+            with pytest.raises(RecordTooLarge, match=r"record 2 for topic-0 takes 2\d\d\d bytes, more than the 1000"):
+                writer.append_rows("topic", 0, [None] * 4, [b"a", b"b", b"x" * 2000, b"c"], [1] * 4)
+            writer.append_rows("topic", 0, [None], [b"c"], [1])
+            with pytest.raises(TypeError):
+                writer.append_rows("topic", 0, [None] * 3, [b"d", "no bytes", b"e"], [1] * 3)  # type: ignore[list-item]
+            with pytest.raises(TypeError):
+                writer.append_rows("topic", 1, [None], ["no bytes"], [1])  # type: ignore[list-item]
+            with pytest.raises(ValueError, match="zip"):
+                writer.append_rows("topic", 0, [None] * 2, [b"f"], [1] * 2)
+            values = [row[2] for _at, builder in writer.take() for row in decoded(builder)]
+            assert values == [b"a", b"b", b"c", b"d", b"f"]
+
+    run(main())
+
+
+def test_clear_forgets_full_and_open_batches() -> None:
+    """After an abort nothing of the transaction is left to send."""
+
+    async def main() -> None:
+        async with writing(max_batch_size=200) as writer:
+            writer.append_rows("topic", 0, [None] * 20, [b"v" * 50] * 20, [1] * 20)
+            assert writer.size_bytes > 20 * 50
+            writer.clear()
+            assert writer.size_bytes == 0
+            assert writer.take() == []
+
+    run(main())
+
+
+def test_batches_are_transactional_for_a_transactional_producer() -> None:
+    """The flag is part of the wire format: without it the records would be outside of every transaction."""
+
+    async def main() -> None:
+        producer = TransactionalProducer(bootstrap_servers="localhost:1", transactional_id="id")
+        writer = BatchWriter(producer)
+        writer.append_rows("topic", 0, [None], [b"v"], [1])
+        ((_at, builder),) = writer.take()
+        batch = MemoryRecords(bytes(builder._build())).next_batch()
+        assert batch is not None
+        assert batch.is_transactional
+        await producer.stop()
+
+    run(main())
+
+
+# ---- fetching
+
+
+def wire(base: int, offsets: list[int], last: int | None = None) -> bytes:
+    """A record batch as a broker stores it: compaction keeps its first and last offset and leaves holes."""
+    builder = DefaultRecordBatchBuilder(
+        2, 0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1, batch_size=1 << 20
+    )
+    for offset in offsets:
+        builder.append(offset - base, 1000 + offset, b"k%d" % offset, b"v%d" % offset, [])
+    assert last is None or last == offsets[-1]
+    return base.to_bytes(8, "big") + bytes(builder.build())[8:]
+
+
+def fetched(data: bytes, position: int) -> Any:
+    """A fetch response for a consumer that stands at `position`."""
+    assignment = Assignment({TP})
+    assignment.state_value(TP).seek(position)
+    records = PartitionRecords(TP, MemoryRecords(data), [], position, None, None, True, READ_COMMITTED)
+    return FetchResult(TP, assignment=assignment, partition_records=records, backoff=0)
+
+
+def position(result: Any) -> int:
+    """Where the consumer stands."""
+    found: int = result._assignment.state_value(TP).position
+    return found
+
+
+def check(batch: RecordBatch | None, start: int, next_: int, offsets: Any) -> None:
+    """The batch covers `[start, next_)` with records at `offsets`."""
+    assert batch is not None
+    assert (batch.topic, batch.partition, batch.start, batch.next) == ("topic", 3, start, next_)
+    assert batch.offsets == offsets
+    assert batch.keys == [b"k%d" % offset for offset in offsets]
+    assert batch.values == [b"v%d" % offset for offset in offsets]
+    assert batch.timestamps == [1000 + offset for offset in offsets]
+    assert batch.headers is None
+
+
+def test_a_compacted_log_has_holes_inside_and_between_batches() -> None:
+    """The offsets become a list where they are not dense, and the covered range has no hole."""
+
+    async def main() -> None:
+        data = wire(10, [11, 12]) + wire(13, [13, 14]) + wire(15, [15, 18]) + wire(30, [30, 31])
+        check(take(fetched(data, 10), None), 10, 32, [11, 12, 13, 14, 15, 18, 30, 31])
+        check(take(fetched(data, 14), None), 14, 32, [14, 15, 18, 30, 31])
+        check(take(fetched(data, 10), 3), 10, 15, range(11, 15))
+        check(take(fetched(wire(0, [0, 1]) + wire(5, [5, 6]), 0), None), 0, 7, [0, 1, 5, 6])
+
+    run(main())
+
+
+def test_a_response_is_taken_in_parts() -> None:
+    """Under a limit the rest stays for the next call, and the position follows."""
+
+    async def main() -> None:
+        result = fetched(wire(0, [0, 1, 2]) + wire(3, [3, 4]) + wire(5, [5]), 0)
+        check(take(result, 1), 0, 3, range(3))
+        assert position(result) == 3
+        assert result.has_more()
+        check(take(result, 3), 3, 6, range(3, 6))
+        assert position(result) == 6
+        assert not result.has_more()
+        assert take(result, 3) is None
+
+    run(main())
+
+
+def test_a_damaged_batch_moves_nothing() -> None:
+    """The response is given up whole, so that going on cannot skip the batch at fault."""
+
+    async def main() -> None:
+        damaged = wire(3, [3, 4])[:-3] + b"???"
+        result = fetched(wire(0, [0, 1, 2]) + damaged + wire(5, [5]), 0)
+        with pytest.raises(CorruptRecordException):
+            take(result, None)
+        assert position(result) == 0
+        assert not result.has_more()
+
+    run(main())
+
+
+@pytest.mark.parametrize("change", ["seek", "pause", "unassign"])
+def test_a_response_that_no_longer_fits_is_dropped(change: str) -> None:
+    """Positions are the assignment's: what was fetched for another one is not handed out."""
+
+    async def main() -> None:
+        result = fetched(wire(0, [0, 1, 2]), 0)
+        if change == "seek":
+            result._assignment.state_value(TP).seek(2)
+        elif change == "pause":
+            result._assignment.state_value(TP).pause()
+        else:
+            result._assignment._unassign()
+        assert take(result, None) is None
+        assert not result.has_more()
+
+    run(main())
+
+
+def test_a_batch_prints_its_place_and_not_its_contents() -> None:
+    """A line of a log file, whatever the size."""
+    batch = RecordBatch("topic", 3, 5, 9, [b"k"], [b"v"], [1], range(5, 6))
+    assert repr(batch) == "<RecordBatch topic-3 [5, 9) 1 records>"
+    assert (len(batch), batch.generation, batch.member) == (1, -1, "")
