@@ -142,8 +142,7 @@ class GroupApp(faust.App):
         if batch.generation != self.consumer_generation_id:
             return  # read under an assignment that has ended
         try:
-            if await self.runtime.process(batch):
-                await self.transaction.spill()
+            await self.runtime.process(batch)
         except BaseException as exc:
             self.checkpointer.fail(exc)  # before anything of it could be committed
             raise

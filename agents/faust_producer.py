@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.client import CoordinationType
@@ -40,14 +40,6 @@ Address = tuple[str, int]
 Batch = tuple[Address, Any]
 """Where a batch goes, and its aiokafka BatchBuilder."""
 Row = tuple[bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]
-
-
-class Membership(NamedTuple):
-    """Who commits: what a group coordinator checks offsets against."""
-
-    generation: int
-    member_id: str
-    instance_id: str | None
 
 
 class _Manager(TransactionManager):
@@ -99,7 +91,8 @@ class _OffsetCommitHandler(TxnOffsetCommitHandler):
 class _Sender(Sender):
     """aiokafka's sender, committing offsets through `_OffsetCommitHandler`."""
 
-    membership: Membership
+    membership: tuple[int, str, str | None]
+    """Generation, member id and group instance id of who commits."""
 
     async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
         try:
@@ -158,7 +151,7 @@ class TransactionalProducer(AIOKafkaProducer):
             raise ValueError(
                 f"group {group_id!r}: offsets of generation {generation}, member {member_id!r} are unfenced"
             )
-        self._sender.membership = Membership(generation, member_id, instance_id)
+        self._sender.membership = (generation, member_id, instance_id)
         await super().send_offsets_to_transaction(
             {TopicPartition(*at): offset for at, offset in offsets.items()}, group_id
         )
@@ -276,8 +269,10 @@ class BatchWriter:
             batches: What `take` returned.
 
         Returns:
-            For each batch its partition, its record count, and a future with aiokafka's RecordMetadata: the offset of
-            the batch's first record. To be awaited, each of them.
+            For each batch its partition, its record count, and a future with aiokafka's RecordMetadata, which has the
+            offset of the batch's first record. Await each before committing: aiokafka also commits a transaction
+            from which the broker refused records. A producer that had a batch refused cannot go on with its partition
+            (the sequence numbers do not match any more): abort, and start another one.
 
         Raises:
             KafkaError: The producer cannot take a batch any more, or the topic does not exist.
@@ -320,7 +315,9 @@ def _fill(builder: Any, rows: Iterator[Row]) -> Row | None:
 
 
 def _as_list(headers: Headers) -> list[tuple[str, bytes | None]]:
-    """The encoder takes lists only."""
+    """Headers as the encoder takes them: a list and nothing else."""
+    if type(headers) is list:
+        return headers
     return list(headers) if headers else _NO_HEADERS
 
 

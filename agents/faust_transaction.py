@@ -102,7 +102,7 @@ class KafkaTransaction:
         self.outbox.append_rows(topic, partition, keys, values, timestamps, headers)
 
     async def spill(self) -> None:
-        """Send what is collected if it has grown large. Called inside a batch, so never beside a checkpoint."""
+        """See `Transaction.spill`."""
         if self.outbox.size_bytes >= SPILL_BYTES:
             await self.send_outputs()
 

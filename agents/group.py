@@ -117,7 +117,7 @@ class GroupRuntime:
         transaction: Transaction,
         at_step: Callable[[int], None] = lambda step: None,
     ) -> None:
-        self.spec, self.stores, self.outbox = spec, stores, outbox
+        self.spec, self.stores, self.outbox, self.transaction = spec, stores, outbox, transaction
         self.partitions: Mapping[str, int] = {}
         """Partition counts of the topics it writes; set before the first batch."""
         self.checkpoint = Checkpoint(transaction, self.parts, at_step)
@@ -148,6 +148,7 @@ class GroupRuntime:
             return False
         try:
             await self.stages[batch.topic].process(batch)
+            await self.transaction.spill()  # before leave(): no checkpoint may begin meanwhile
         except BaseException as exc:
             checkpoint.leave_failed(exc)
             raise

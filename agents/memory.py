@@ -73,6 +73,9 @@ class MemoryTransaction:
         given: Iterable[Sequence[tuple[str, bytes | None]]] = [()] * len(keys) if headers is None else headers
         self._collected.append((topic, partition, list(zip(keys, values, timestamps, given, strict=True))))
 
+    async def spill(self) -> None:
+        """See `Transaction.spill`. Memory holds everything anyway."""
+
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
         self._sent += self._collected

@@ -39,6 +39,10 @@ class Transaction(Protocol):
         """Nothing was collected or sent since the last commit or abort."""
         ...
 
+    async def spill(self) -> None:
+        """Send collected outputs early if they have grown large. Called inside a batch, never beside a checkpoint."""
+        ...
+
     async def send_outputs(self) -> None:
         """Send all collected outputs."""
         ...

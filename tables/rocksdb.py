@@ -200,8 +200,9 @@ class RocksStores:
 
     Args:
         folder: where the stores' folders lie; made where it is missing.
-        memory_bytes: memory of all its stores together, in bytes; a quarter of it may hold writes not yet flushed.
-            Default 256 MiB: some tens of stores at 8 MiB of unflushed writes each, and their hot blocks.
+        memory_bytes: memory of all its stores together, in bytes. Stores flush early where unflushed writes take half
+            of it; a burst may pass that, since a write never waits for a flush. Default 256 MiB: 16 stores can gather
+            8 MiB of writes each, and as much is left for blocks.
     """
 
     def __init__(self, folder: Path, *, memory_bytes: int = 256 * MIB) -> None:
@@ -209,8 +210,9 @@ class RocksStores:
             raise ValueError(f"memory_bytes={memory_bytes} is too little; give 16 MiB or more")
         self.folder = folder
         self._cache = Cache(memory_bytes)
-        # Charged to the cache, which then gives up blocks: one budget for both. No stall: past it stores flush early.
-        self._writes = WriteBufferManager.new_write_buffer_manager_with_cache(memory_bytes // 4, False, self._cache)
+        # Charged to the cache, which gives up blocks for it: one budget for both. Without stalls: a writer that waited
+        # for memory that other stores hold, which flush only when they are written to, could wait for ever.
+        self._writes = WriteBufferManager.new_write_buffer_manager_with_cache(memory_bytes // 2, False, self._cache)
 
     def open(self, table: str, partition: int) -> RocksStore:
         """See `StoreFactory.open`. About 10 ms."""

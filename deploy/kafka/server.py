@@ -41,7 +41,7 @@ _DEVELOPMENT = {
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "4",
     "group.initial.rebalance.delay.ms": "0",  # the first member of a group need not wait 3 s for others
-    # After SIGKILL the new process may register only when the old one's session is over: 11 s by default, 3 s so.
+    # After SIGKILL the new process may register only when the old one's session is over: 11 s by default, 3 to 4 so.
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "400",
     "log.cleaner.dedupe.buffer.size": "16777216",  # 128 MB by default: a quarter of the heap, touched at start

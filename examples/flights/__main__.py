@@ -31,6 +31,7 @@ from penstock.deploy import KafkaServer, Producer, Run, Slot, Supervisor, Worker
 from penstock.pipelines import PenstockError, Topic
 
 console = Console()
+LOG = Path(".penstock/flights-workers.log")
 
 
 def main() -> int:
@@ -44,11 +45,12 @@ def main() -> int:
             broker = arguments.broker or stack.enter_context(KafkaServer(home / "kafka")).bootstrap
             if not arguments.broker:
                 console.print(f"Apache Kafka at {broker}, for this run only")
-            log = stack.enter_context((home / "workers.log").open("w+b"))
+            LOG.parent.mkdir(exist_ok=True)
+            log = stack.enter_context(LOG.open("wb"))
             try:
                 return asyncio.run(_job(arguments, broker, home, log))
             except WorkerFailed as exc:
-                console.print(f"[red]{exc}[/]", highlight=False)
+                console.print(f"[red]{exc}[/]\nthe workers' log is {LOG}", highlight=False)
                 return 1
         except PenstockError as exc:
             console.print(f"[red]error: {exc}[/]", highlight=False)

@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaServer]:
-    """A running server that all tests share: name topics and groups with `topic_prefix`, and leave the server running."""
+    """A running server that all tests share: name topics and groups with `topic_prefix`, and leave it running."""
     with KafkaServer(heap_mb=256) as server:
         yield server
 

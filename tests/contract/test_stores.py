@@ -86,8 +86,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.stores[p].clear()
         self.rows[p], self.positions[p] = {}, 0
 
-    @rule(p=st.integers(0, 1), restart=st.booleans())
-    def reopen(self, p: int, restart: bool) -> None:
+    @rule(p=st.integers(0, 1))
+    def reopen(self, p: int) -> None:
         self.stores[p].close()
         for scan in [s for q, s, rows in self.scans if q == p and rows]:
             with pytest.raises(StoreClosed):
@@ -115,11 +115,11 @@ class RocksMachine(StoreMachine):
 
 
 class TestMemory(MemoryMachine.TestCase):  # type: ignore[misc, name-defined]
-    settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 class TestRocks(RocksMachine.TestCase):  # type: ignore[misc, name-defined]
-    settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+    settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
 
 
 @pytest.fixture(params=["memory", "rocksdb"])
@@ -191,6 +191,7 @@ for i in range(1, 10**9):
     print(i, flush=True)
     if i == 300 and sys.argv[2] == "hold":
         sys.stdin.read()
+        break
 """
 
 
@@ -265,7 +266,7 @@ def test_another_tables_folder_is_refused_and_left_alone(planes: Path, monkeypat
     planes.with_name("flights-0").rename(planes)
     with monkeypatch.context() as patch:
         patch.setattr(rocksdb, "FORMAT", 2)
-        with pytest.raises(StoreMismatch, match="format 1, not .* format 2"):
+        with pytest.raises(StoreMismatch, match=r"format 1, not .* format 2"):
             stores.open("planes", 0)
     store = stores.open("planes", 0)
     assert (len(store), store.position) == (5000, 5000)
