@@ -8,7 +8,7 @@ from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
-    from penstock.agents.stage import Runtime
+    from penstock.agents.operators import Runtime
     from penstock.agents.topics import Topic
 
 _CURRENT: ContextVar["RecordContext | None"] = ContextVar("penstock_record", default=None)

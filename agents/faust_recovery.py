@@ -5,6 +5,7 @@ where the tail is transaction markers, compacted or deleted.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from typing import Any
@@ -54,7 +55,7 @@ class BatchRecovery(Recovery):
         """Replaces Faust's task of this name: one recovery per assignment."""
         self.progress = asyncio.Event()
         while not self.should_stop:
-            if await self.wait_for_stopped(self.signal_recovery_start):
+            if await self.wait_for_stopped(self.signal_recovery_start.wait()):
                 break
             self.signal_recovery_start.clear()
             generation = self._generation_id
@@ -179,7 +180,5 @@ class BatchRecovery(Recovery):
 async def _tick(event: asyncio.Event) -> None:
     """Wait for progress, or for a moment."""
     event.clear()
-    try:
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), 0.5)
-    except TimeoutError:
-        pass

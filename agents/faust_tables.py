@@ -14,6 +14,8 @@ from penstock.agents.faust_recovery import BatchRecovery
 class PartStore(Store):
     """What a faust.Table asks of a store, answered from the group's table partitions."""
 
+    app: Any  # a GroupApp
+
     def _part(self, partition: int) -> Any:
         return self.app.runtime.part(self.table.name, partition)
 
@@ -78,7 +80,9 @@ class BatchTableManager(TableManager):
         """The recovery service."""
         if self._recovery is None:
             self._recovery = BatchRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return self._recovery  # type: ignore[no-any-return]
+        return self._recovery
+
+    _recovery: BatchRecovery | None = None
 
     async def on_start(self) -> None:
         """Stock sleeps 1 s before this."""

@@ -62,19 +62,18 @@ class Admin:
         return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
 
     async def create(self, topics: Iterable[tuple[Topic[Any, Any], int]], replication: int = -1) -> None:
-        """Create topics with their partition counts; those that are there stay as they are.
+        """Create topics; those that are there stay as they are.
 
         Args:
+            topics: each with its partition count.
             replication: copies of each partition. Default -1: the broker's `default.replication.factor`.
         """
         # aiokafka takes the broker's default (-1) only beside an explicit, here empty, assignment.
-        assignment = {} if replication == -1 else None
-        new = [
-            NewTopic(topic.name, count, replication, assignment, topic.creation_config()) for topic, count in topics
-        ]
+        assignment: dict[int, list[int]] | None = {} if replication == -1 else None
+        new = [NewTopic(topic.name, count, replication, assignment, topic.creation_config()) for topic, count in topics]
         if not new:
             return
-        answer = await self._client.create_topics(new)
+        answer: Any = await self._client.create_topics(new)
         for name, code, *rest in answer.topic_errors:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
@@ -87,7 +86,9 @@ async def ensure_topics(
     """Create what the group writes or keeps to itself, check what it reads.
 
     Args:
+        servers: bootstrap servers, host:port.
         spec: the group.
+        replication: see `Admin.create`.
         written: topics that some group of the pipeline writes, with the count they are created with.
 
     Returns:

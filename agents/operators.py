@@ -1,7 +1,7 @@
 """Steps at work: each takes a block and passes a block on. A step's cost is a list comprehension over a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from operator import length_hint
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
 
 Headers = Sequence[Sequence[tuple[str, bytes | None]]] | None
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Runtime(Protocol):
@@ -54,7 +54,7 @@ class Operator:
                 child.run(block)
 
     def each(self, fn: Callable[[Any], Any], block: Block) -> list[Any]:
-        """`fn` of every value; a failure names its record. The iterator knows how far it came, so this costs nothing."""
+        """`fn` of every value. A failure names its record: the iterator knows how far it came, so this is free."""
         left = iter(block.values)
         try:
             return [fn(value) for value in left]
@@ -63,7 +63,9 @@ class Operator:
 
     def raised(self, block: Block, position: int, exc: Exception) -> RecordError:
         """The user's function raised at a row."""
-        return self.error(block, position, f"{type(exc).__name__}: {exc}", "Fix the function or filter such records out")
+        return self.error(
+            block, position, f"{type(exc).__name__}: {exc}", "Fix the function or filter such records out"
+        )
 
     def error(self, block: Block, position: int, reason: str, advice: str = "") -> RecordError:
         """A RecordError at a row."""
@@ -192,6 +194,8 @@ class MapItemOperator(Operator):
         super().__init__(where, runtime)
         self.fn, self.key = fn, key
 
+    fn: Callable[..., Any]
+
     def run(self, block: Block) -> None:
         keys, fn = typed_keys(self, block, self.key), self.fn
         left = iter(block.values)
@@ -296,7 +300,7 @@ class SinkOperator(Operator):
         self.runtime.emit(self.topic, self._keys(block), self._values(block), block.timestamps(), block.headers())
 
     def _keys(self, block: Block) -> list[bytes | None]:
-        if block.keys is None and self.key.name == self.read_key.name:
+        if block.keys is None and self.key == self.read_key:
             return block.raw_keys()
         keys = typed_keys(self, block, self.read_key)
         return self._encode(block, keys, self.key, "key", nullable=True)

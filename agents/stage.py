@@ -99,7 +99,7 @@ class Stage:
         self.agents: list[AgentOperator] = []
         self._operators: dict[s.Step, list[Operator]] = {}
         self._key_of: dict[s.Step, Serde[Any]] = {}
-        self._raw_of: dict[s.Step, str | None] = {}
+        self._raw_of: dict[s.Step, Serde[Any] | None] = {}
         for inlet in spec.inlets:
             self._open(inlet)
         for step in spec.steps:
@@ -125,14 +125,14 @@ class Stage:
 
     def _open(self, inlet: Inlet) -> None:
         readers = self.readers.setdefault(inlet.topic, [])
-        shared = next((r for r in readers if r.time is inlet.time and r.value.name == inlet.value.name), None)
+        shared = next((r for r in readers if r.time is inlet.time and r.value == inlet.value), None)
         if shared is None:
             shared = SourceOperator(self._where(inlet.step), self._runtime, inlet.value, inlet.time)
             readers.append(shared)
         # A GroupBy is the end of one stage and an inlet of another, or of this same one.
         self._operators.setdefault(inlet.step, []).append(shared)
         self._key_of[inlet.step] = inlet.key
-        self._raw_of[inlet.step] = inlet.value.name
+        self._raw_of[inlet.step] = inlet.value
 
     def _add(self, step: s.Step) -> None:
         self._key_of.setdefault(step, self._key_of[step.inputs[0]])
@@ -154,11 +154,11 @@ class Stage:
         rest = PassOperator(self._where(step), self._runtime)
         operator.children = [rest] * (len(step.predicates) + 1)
 
-    def _raw(self, step: s.Step) -> str | None:
-        """Name of the codec whose bytes the values still are; None once a step replaced them."""
+    def _raw(self, step: s.Step) -> Serde[Any] | None:
+        """The codec whose bytes the values still are; None once a step replaced them."""
         if isinstance(step, s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable):
-            names = {self._raw_of[source] for source in step.inputs}
-            return names.pop() if len(names) == 1 else None
+            first, *others = (self._raw_of[source] for source in step.inputs)
+            return first if all(other == first for other in others) else None
         return None
 
     def _operator(self, step: s.Step) -> Operator:
@@ -201,5 +201,5 @@ class Stage:
 
     def _sink(self, step: s.Step, topic: str, key: Serde[Any], value: Serde[Any]) -> tuple[Any, ...]:
         source = step.inputs[0]
-        raw = self._raw_of[source] == value.name
+        raw = self._raw_of[source] == value
         return self._where(step), self._runtime, topic, key, value, self._key_of[source], raw

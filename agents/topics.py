@@ -54,8 +54,8 @@ class Topic(Generic[K, V]):
         compacted: bool = False,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        values = {"name": name, "key": key, "value": value, "partitions": partitions, "retention": retention}
-        values |= {"compacted": compacted, "config": dict(config or {}), "location": caller()}
+        values: dict[str, Any] = {"name": name, "key": key, "value": value, "partitions": partitions}
+        values |= {"retention": retention, "compacted": compacted, "config": dict(config or {}), "location": caller()}
         for attribute, given in values.items():
             object.__setattr__(self, attribute, given)
 

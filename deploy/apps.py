@@ -27,7 +27,9 @@ def faust_app(
     Args:
         pipeline: the pipeline.
         group: name of the group.
-        broker, data, slot: see `Settings`; the environment decides where they are None.
+        broker: see `Settings`; like the next two, the environment decides where it is None.
+        data: see `Settings`.
+        slot: see `Settings`.
         settings: further Faust settings, and `checkpoint_interval` (seconds) and `replication` of `GroupApp`.
 
     Raises:

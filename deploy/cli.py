@@ -84,7 +84,9 @@ def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--broker", envvar="PENSTOCK_BROKER", help="Bootstrap servers, HOST:PORT, commas between."),
             click.option("--data", envvar="PENSTOCK_DATA", type=click.Path(file_okay=False), help="Folder for tables."),
-            click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes per group."),
+            click.option(
+                "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes per group."
+            ),
             click.option("--until-end", is_flag=True, help="Stop once everything there is to read is committed."),
             click.option("--loglevel", default="warn", show_default=True),
         )
@@ -96,7 +98,9 @@ def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
 @main.command()
 @click.argument("module")
 @click.option("--group", required=True, help="The group to run.")
-@click.option("--slot", help="Run one worker in this process, as this slot: for an orchestrator that starts each itself.")
+@click.option(
+    "--slot", help="Run one worker in this process, as this slot: for an orchestrator that starts each itself."
+)
 @_run_options
 @_told
 def worker(module: str, group: str, slot: str | None, **options: Any) -> None:

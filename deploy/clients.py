@@ -37,8 +37,13 @@ class Producer:
     """
 
     def __init__(self, broker: str) -> None:
+        servers: Any = broker.split(",")  # aiokafka takes a list, and says str
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=broker.split(","), enable_idempotence=True, acks="all", linger_ms=0, max_batch_size=1 << 20
+            bootstrap_servers=servers,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=1 << 20,
         )
         self._writer = BatchWriter(self._producer)
 
@@ -99,8 +104,9 @@ async def read_topic(broker: str, topic: Topic[K, V]) -> AsyncIterator[list[Reco
         count = (await admin.partitions([topic.name])).get(topic.name)
     if count is None:
         raise TopicMissing(f"there is no topic {topic.name!r} at {broker}")
+    servers: Any = broker.split(",")
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=broker.split(","), isolation_level="read_committed", auto_offset_reset="earliest"
+        bootstrap_servers=servers, isolation_level="read_committed", auto_offset_reset="earliest"
     )
     await consumer.start()
     try:

@@ -32,7 +32,7 @@ class LagMonitor:
 
     def __init__(self, broker: str, groups: dict[str, tuple[str, ...]]) -> None:
         self._groups = groups
-        servers = broker.split(",")
+        servers: Any = broker.split(",")  # aiokafka takes a list, and says str
         self._admin = AIOKafkaAdminClient(bootstrap_servers=servers)
         # Ends are high watermarks: a group that has committed up to one has no undecided transaction before it.
         self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, isolation_level="read_uncommitted")

@@ -29,7 +29,9 @@ def load_pipeline(name: str) -> Pipeline:
     if attribute:
         found = getattr(module, attribute, None)
         if not isinstance(found, Pipeline):
-            raise ModuleProblem(f"{place} has no pipeline named {attribute!r}; it has {_names(module) or 'none at all'}")
+            raise ModuleProblem(
+                f"{place} has no pipeline named {attribute!r}; it has {_names(module) or 'none at all'}"
+            )
         return found
     pipelines = {id(value): value for value in vars(module).values() if isinstance(value, Pipeline)}
     if len(pipelines) == 1:
@@ -53,7 +55,9 @@ def _import(place: str) -> ModuleType:
     except ModuleNotFoundError as exc:
         if exc.name is not None and (place == exc.name or place.startswith(f"{exc.name}.")):
             advice = f"Is it a path? Then write {place.replace('.', '/')}.py" if not Path(place).exists() else ""
-            raise ModuleProblem(f"there is no module {place!r} (looked in {here} and the environment). {advice}") from exc
+            raise ModuleProblem(
+                f"there is no module {place!r} (looked in {here} and the environment). {advice}"
+            ) from exc
         raise _broken(place, exc) from exc
     except Exception as exc:
         raise _broken(place, exc) from exc

@@ -1,4 +1,4 @@
-"""One worker process: `python -m penstock.deploy.worker MODULE GROUP`, which `penstock worker` starts and supervises."""
+"""One worker process, `python -m penstock.deploy.worker MODULE GROUP`: `penstock worker` starts and supervises them."""
 
 import argparse
 import ctypes

@@ -1,11 +1,8 @@
 """From a checked topology to the groups that run: partition counts follow their sources, tables their streams."""
 
-from typing import Any
-
 from penstock.agents import steps as s
 from penstock.agents.group import GroupSpec
 from penstock.agents.stage import StageSpec
-from penstock.agents.topics import Topic
 from penstock.pipelines.rules import validated
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.tables.specs import TableSpec
@@ -79,4 +76,3 @@ def declared_partitions(topology: Topology, default: int | None = None) -> dict[
             if counts[topic.name] is None:
                 counts[topic.name] = first
     return {name: count or default for name, count in counts.items() if count or default}  # type: ignore[misc]
-

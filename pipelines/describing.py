@@ -141,7 +141,9 @@ def _text(description: Description) -> Iterator[str]:
         for stage in group.stages:
             yield f"    stage {stage.name} <- {', '.join(stage.reads)}"
             for i, step in enumerate(stage.steps):
-                after = "" if step.inputs in ((), (i - 1,)) else f"  (after {', '.join(str(n + 1) for n in step.inputs)})"
+                after = (
+                    "" if step.inputs in ((), (i - 1,)) else f"  (after {', '.join(str(n + 1) for n in step.inputs)})"
+                )
                 out = f" -> {step.writes}" if step.writes and step.writes not in step.step else ""
                 yield f"      {i + 1}. {step.step}{out}{after}"
         for table in group.tables:

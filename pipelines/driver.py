@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from penstock.agents import steps as s
@@ -23,7 +23,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 
-START = datetime(2024, 1, 1, tzinfo=timezone.utc)
+START = datetime(2024, 1, 1, tzinfo=UTC)
 """Where a driver's clock begins unless told otherwise: a fixed time, so that a test gives the same records each day."""
 
 
@@ -59,7 +59,9 @@ class TopologyDriver:
             self.broker.create(topic, count)
         self._batch = batch
         self._loop: _Loop | None = None
-        self._groups = {g.name: _DrivenGroup(self, compile_group(self.topology, g.name), counts) for g in self.topology.groups}
+        self._groups = {
+            g.name: _DrivenGroup(self, compile_group(self.topology, g.name), counts) for g in self.topology.groups
+        }
 
     def __enter__(self) -> "TopologyDriver":
         return self
@@ -90,7 +92,11 @@ class TopologyDriver:
         """Append a record to a topic, as a producer would: encoded, to the partition that Kafka's clients choose.
 
         Args:
+            topic: one that the pipeline reads or writes.
+            value: what to send; None sends a tombstone.
+            key: its key; without one it goes to partition 0.
             timestamp: event time, ms since 1970 or an aware datetime. Default None: the virtual clock.
+            headers: names and values.
             partition: instead of the key's.
         """
         raw = None if value is None else topic.value_serde.encode(value)

@@ -95,7 +95,8 @@ class Group:
         Args:
             name: unique in the group; the changelog is PIPELINE.GROUP-NAME-changelog.
             topic: filled from this topic: the newest value of each key; a null value deletes the row.
-            key, value: without a topic: types of a table that the bodies of agents read and write.
+            key: without a topic: type of the keys of a table that the bodies of agents read and write.
+            value: likewise, type of its rows.
             beside: without a topic: the topic whose partitions the table follows. Default None: what the group's
                 first agent reads.
         """

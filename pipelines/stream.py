@@ -66,7 +66,7 @@ class Stream(Generic[K, V]):
         return Stream(self.group, self._map(fn, "map_item", "item", value))
 
     def map_record(self, fn: Callable[[Any], T], *, value: type[T] | Serde[T] | None = None) -> "Stream[K, T]":
-        """Replace each value by `fn(record)`; a `Record` has key, value, timestamp, headers, topic, partition, offset."""
+        """Replace each value by `fn(record)`; see `Record` for what it has."""
         return Stream(self.group, self._map(fn, "map_record", "record", value))
 
     def _map(self, fn: Callable[..., Any], kind: str, takes: str, value: Any) -> s.Step:
@@ -124,7 +124,8 @@ class Stream(Generic[K, V]):
         Args:
             name: of the step, unique in the group.
             fn: the new key; its annotation gives the key's codec. None is an error: filter such records out before.
-            key, value: types, where annotations do not tell them.
+            key: type of the new key, where the annotation does not tell it.
+            value: type of the values, where the steps before do not tell it.
             partitions: of the repartition topic. Default None: those of the table joined behind it, else the source's.
         """
         tp = given(key, returned(fn))

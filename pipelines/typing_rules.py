@@ -76,7 +76,9 @@ def type_problems(topology: Topology) -> Iterator[Problem]:
                 for part in ("key", "value"):
                     actual, wanted = getattr(step.inputs[0], f"{part}_type"), getattr(step.topic, part)
                     if not fits(actual, wanted):
-                        what = f"the {part}s are {name_of(actual)}, and topic {step.topic.name!r} takes {name_of(wanted)}"
+                        what = (
+                            f"the {part}s are {name_of(actual)}, and topic {step.topic.name!r} takes {name_of(wanted)}"
+                        )
                         advice = "map the stream to that type, or declare the topic with this one"
                         yield Problem("type", node, step.location, what, advice)
             if isinstance(step, s.Join):

@@ -170,7 +170,7 @@ class Fields:
         """See `Aggregation.run`."""
         # Every field is read before any state moves: a value without it leaves the rows as they were.
         read = [read for _, read, _ in self._columns]
-        columns = [[] for _ in read] if not read else list(zip(*[[r(v) for r in read] for v in values], strict=True))
+        columns = list(zip(*[[r(v) for r in read] for v in values], strict=True))
         states = []
         for key in keys:
             state = rows[key]

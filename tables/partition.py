@@ -8,7 +8,7 @@ from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store
 
 CACHE_ROWS = 200_000
-"""Decoded rows kept over checkpoints; past it the cache starts anew at the next checkpoint. About 100 MB of small rows."""
+"""Decoded rows kept over checkpoints, about 100 MB of small ones; past it the next checkpoint starts anew."""
 
 
 class ChangelogError(PenstockError):

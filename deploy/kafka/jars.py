@@ -107,9 +107,11 @@ def java() -> str:
 
 @functools.cache
 def java_version(path: str) -> str:
-    """What ``path -version`` prints, asked once per process; empty where it does not run."""
+    """What ``path -version`` prints, asked once per process (and leaving no file); empty where it does not run."""
     try:
-        answer = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=30, check=True)
+        answer = subprocess.run(
+            [path, "-XX:-UsePerfData", "-version"], capture_output=True, text=True, timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return answer.stderr + answer.stdout

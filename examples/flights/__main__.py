@@ -80,7 +80,7 @@ async def _job(arguments: Any, broker: str, home: Path, log: Any) -> int:
         restarts=3,
         log=log,
         console=console,
-        **({"watch": killer} if killer else {}),
+        watch=killer or (lambda supervisor, lags: None),
     )
     processing = time.monotonic()
     await run.run()
@@ -98,18 +98,18 @@ async def produce(broker: str, frame: pl.DataFrame) -> None:
     """Write the tables' topics, then every flight in the order of its departure."""
     await create_topics(broker, [flights, airlines, airports, planes, weather])
     now = int(time.time() * 1000)
-    small: tuple[tuple[Topic[Any, Any], Iterable[tuple[Any, Any]]], ...] = (
+    small: list[tuple[Topic[Any, Any], Iterable[tuple[Any, Any]]]] = [
         (airlines, data.airlines()),
         (airports, data.airports()),
         (planes, data.planes()),
         (weather, data.weather()),
-    )
+    ]
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with Producer(broker) as producer:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("produce", total=len(frame))
             for topic, rows in small:
-                async for _ in producer.send_all(topic, ((key, row, now) for key, row in rows)):
+                async for _ in producer.send_all(topic, [(key, row, now) for key, row in rows]):
                     pass
             async for sent in producer.send_all(flights, data.flights(frame)):
                 progress.update(bar, completed=sent)

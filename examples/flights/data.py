@@ -29,8 +29,19 @@ def flights_frame() -> pl.DataFrame:
         frame.with_columns(scheduled.alias("scheduled"))
         .sort("scheduled", "carrier", "flight", "origin")
         .with_row_index("id")
-        .select("id", "carrier", "flight", "tailnum", "origin", "dest", "scheduled", "dep_delay", "arr_delay",
-                "air_time", "distance")  # fmt: skip
+        .select(
+            "id",
+            "carrier",
+            "flight",
+            "tailnum",
+            "origin",
+            "dest",
+            "scheduled",
+            "dep_delay",
+            "arr_delay",
+            "air_time",
+            "distance",
+        )
     )
 
 

@@ -34,9 +34,7 @@ airports = Topic("airports", key=str, value=Airport, partitions=PARTITIONS, comp
 planes = Topic("planes", key=str, value=Plane, partitions=PARTITIONS, compacted=True)
 weather = Topic("weather", key=OriginHour, value=Weather, partitions=PARTITIONS, compacted=True)
 
-hourly_delays = Topic(
-    "hourly-delays", key=AirlineHour, value=HourlyDelay, partitions=PARTITIONS, retention=FOREVER
-)
+hourly_delays = Topic("hourly-delays", key=AirlineHour, value=HourlyDelay, partitions=PARTITIONS, retention=FOREVER)
 enriched = Topic("enriched-flights", key=OriginHour, value=EnrichedFlight, partitions=PARTITIONS, retention=FOREVER)
 route_counts = Topic("route-counts", key=Route, value=RouteCount, partitions=PARTITIONS, retention=FOREVER)
 busiest_routes = Topic("busiest-routes", key=str, value=BusiestRoutes, partitions=PARTITIONS, retention=FOREVER)
@@ -78,9 +76,7 @@ airline_names = delays.table("airlines", airlines)
     .group_by("by-carrier", carrier)
     .join(airline_names, with_airline)
     .group_by("by-airline-hour", airline_hour)
-    .aggregate(
-        "hourly-delay", HourlyDelay, flights=Count(), mean_delay=Mean("dep_delay"), worst_delay=Max("dep_delay")
-    )
+    .aggregate("hourly-delay", HourlyDelay, flights=Count(), mean_delay=Mean("dep_delay"), worst_delay=Max("dep_delay"))
     .to(hourly_delays)
 )
 

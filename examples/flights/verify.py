@@ -53,7 +53,12 @@ async def read_answer(broker: str) -> Answer:
 def verify(answer: Answer, flights: pl.DataFrame) -> list[Check]:
     """Compare every row of every output with the batch computation over the flights that were produced."""
     flights = flights.with_columns(pl.col("scheduled").dt.truncate("1h").alias("hour"))
-    return [*_hourly(answer, flights), *_enriched(answer, flights), *_busiest(answer, flights), *_archive(answer, flights)]
+    return [
+        *_hourly(answer, flights),
+        *_enriched(answer, flights),
+        *_busiest(answer, flights),
+        *_archive(answer, flights),
+    ]
 
 
 def _hourly(answer: Answer, flights: pl.DataFrame) -> Iterator[Check]:
@@ -62,7 +67,9 @@ def _hourly(answer: Answer, flights: pl.DataFrame) -> Iterator[Check]:
         flights.drop_nulls("dep_delay")
         .join(names, on="carrier")
         .group_by("name", "origin", "hour")
-        .agg(pl.len().alias("flights"), pl.col("dep_delay").mean().alias("mean"), pl.col("dep_delay").max().alias("max"))
+        .agg(
+            pl.len().alias("flights"), pl.col("dep_delay").mean().alias("mean"), pl.col("dep_delay").max().alias("max")
+        )
     )
     wanted = {AirlineHour(name, origin, hour): (n, mean, worst) for name, origin, hour, n, mean, worst in rows.rows()}
     wrong = sum(not _same(answer.hourly.get(key), row) for key, row in wanted.items())
