@@ -188,9 +188,9 @@ def kafka() -> None:
 @_told
 def install() -> None:
     """Fetch Apache Kafka's jars by Maven into the cache, once."""
-    from penstock.deploy.kafka import install as fetch
+    from penstock.deploy.kafka import prepare
 
-    click.echo(f"Apache Kafka is in {fetch()}")
+    click.echo(f"Apache Kafka is in {prepare()}")
 
 
 @kafka.command()

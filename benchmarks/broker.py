@@ -1,0 +1,85 @@
+"""The harness's own dealings with Kafka: topics, the backlog, and reading outputs back."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from benchmarks.records import PARTITIONS, Backlog, Check
+from penstock.deploy import Producer, create_topics
+from penstock.pipelines import FOREVER, Topic
+
+
+def raw_topic(name: str) -> Topic[bytes, bytes]:
+    """A topic of bytes that keeps all: the flights' times lie in 2013."""
+    return Topic(name, key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)
+
+
+async def make(broker: str, *names: str) -> None:
+    """Create topics."""
+    await create_topics(broker, [raw_topic(name) for name in names])
+
+
+async def remove(broker: str, prefix: str) -> None:
+    """Delete the topics whose names begin with `prefix`: changelogs too. Each run of the harness has its own."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.split(","))
+    await admin.start()
+    try:
+        mine = [name for name in await admin.list_topics() if name.startswith(prefix)]
+        if mine:
+            await admin.delete_topics(mine)
+    finally:
+        await admin.close()
+
+
+async def fill(broker: str, topic: str, backlog: Backlog, told: Callable[[int], None]) -> None:
+    """Write the backlog."""
+    async with Producer(broker) as producer:
+        async for sent in producer.send_all(raw_topic(topic), backlog.records()):
+            told(sent)
+
+
+async def read_back(broker: str, topic: str, check: Check) -> None:
+    """Give every committed record of a topic to the check."""
+    async with Outputs(broker, topic) as outputs:
+        async for records in outputs.records():
+            check.add(records)
+
+
+class Outputs:
+    """Looks at an output topic as its readers would: committed records only. A context manager."""
+
+    def __init__(self, broker: str, topic: str) -> None:
+        self._tps = [TopicPartition(topic, p) for p in range(PARTITIONS)]
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=broker.split(","),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=4 << 20,
+        )
+
+    async def __aenter__(self) -> "Outputs":
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._consumer.stop()
+
+    async def end(self) -> int:
+        """The sum of the partitions' ends; transaction markers count too."""
+        return sum((await self._consumer.end_offsets(self._tps)).values())
+
+    async def records(self) -> Any:
+        """Lists of records, in order per partition, up to the end as it is now."""
+        consumer, tps = self._consumer, self._tps
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        await consumer.seek_to_beginning(*tps)
+        while await _behind(consumer, ends.items()):
+            for records in (await consumer.getmany(timeout_ms=200, max_records=20_000)).values():
+                yield records
+
+
+async def _behind(consumer: Any, ends: Iterable[tuple[TopicPartition, int]]) -> bool:
+    return any([await consumer.position(tp) < end for tp, end in ends])

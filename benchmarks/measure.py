@@ -1,0 +1,131 @@
+"""One run of one candidate: from its first output to its last, with the processor time it took in between.
+
+The clock starts when the first output is there to be read (read_committed) and stops at the last, so that start-up is
+excluded; records seen at the start do not count. Rates are of input records: outputs, divided by the share of the
+input that becomes output.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import broker as kafka
+from benchmarks.candidates import Candidate, Case
+from benchmarks.records import CHECKS, Backlog
+
+LOOK_SECONDS = 0.02
+"""Between two looks at the ends of the output topic."""
+QUIET_SECONDS = 0.6
+"""A complete output that does not grow for so long has ended: several checkpoints."""
+STUCK_SECONDS = 60.0
+"""An incomplete one that does not grow for so long will not be completed."""
+STOP_SECONDS = 3.0
+ROOT = Path(__file__).parent.parent
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class RunFailed(Exception):
+    """A candidate's process ended by itself; the text has the end of its log."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run's figures. `records` is the size of its backlog."""
+
+    candidate: str
+    records: int
+    start_seconds: float
+    wall_seconds: float
+    rate: float
+    cpu_us: float
+    cores: float
+    peak_mb: float
+    load: float
+    outputs: int
+    expected: int
+    right: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The state at one look: outputs and processor seconds so far."""
+
+    at: float
+    outputs: int
+    cpu: float
+
+
+async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Measurement:
+    """Run a candidate over the backlog and check its output.
+
+    Raises:
+        RunFailed: its process ended before the output was complete.
+    """
+    check = CHECKS[case.workload](backlog)
+    await kafka.make(case.broker, case.out)
+    case.data.mkdir(parents=True)
+    load, started = os.getloadavg()[0], time.monotonic()
+    with (case.data / "worker.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *candidate.command(case), env=case.environment, cwd=ROOT,
+            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            async with kafka.Outputs(case.broker, case.out) as outputs:
+                first, last = await _watch(outputs, process, check.expected, case.data / "worker.log")
+            peak = peak_mb(process.pid)
+        finally:
+            await _stop(process)
+    await kafka.read_back(case.broker, case.out, check)
+    wall = max(last.at - first.at, 1e-9)
+    counted = max(last.outputs - first.outputs, 1) * backlog.size / check.expected
+    cpu = last.cpu - first.cpu
+    return Measurement(
+        candidate.name, backlog.size, first.at - started, wall, counted / wall, 1e6 * cpu / counted, cpu / wall,
+        peak, load, check.count, check.expected, check.right,
+    )  # fmt: skip
+
+
+async def _watch(
+    outputs: kafka.Outputs, process: asyncio.subprocess.Process, expected: int, log: Path
+) -> tuple[Sample, Sample]:
+    """The first and the last growth of the output."""
+    first = last = Sample(time.monotonic(), 0, 0.0)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        end = await outputs.end()
+        if process.returncode is not None:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+            raise RunFailed(f"ended with exit code {process.returncode} before its output was complete:\n{tail}")
+        now = time.monotonic()
+        if end > last.outputs:
+            last = Sample(now, end, cpu_seconds(process.pid))
+            first = first if first.outputs else last
+        elif now - last.at > (QUIET_SECONDS if end >= expected else STUCK_SECONDS):
+            return first, last
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of all threads of a process, those that have ended included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory that a process has had resident, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) / 1024
