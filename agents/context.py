@@ -30,8 +30,12 @@ class RecordContext:
 
     def send(self, topic: "Topic[Any, Any]", key: Any, value: Any, timestamp: int | None) -> None:
         """Add a record to the checkpoint at hand."""
+        serde = topic.value_serde
+        if value is None and not serde.nullable:
+            what = f"the value is None, and topic {topic.name!r} takes {serde.name}"
+            raise ValueError(f"{what}; declare the topic's value as `T | None` to send tombstones")
         raw_key = None if key is None else topic.key_serde.encode(key)
-        raw_value = None if value is None else topic.value_serde.encode(value)
+        raw_value = None if value is None else serde.encode(value)
         stamp = self.timestamp if timestamp is None else timestamp
         self.runtime.emit(topic.name, [raw_key], [raw_value], [stamp], None)
 

@@ -105,7 +105,8 @@ class GroupApp(faust.App):
         self._interval = checkpoint_interval
         self._checkpointer: Checkpointer | None = None
         for table in spec.tables:
-            self.Table(table.name, key_type=bytes, value_type=bytes)
+            about = f"{table.key.name} -> {table.row.name}"
+            self.Table(table.name, key_type=bytes, value_type=bytes, help=about)
         for stage in spec.stages:
             self._add_stage(stage)
 

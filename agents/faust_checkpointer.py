@@ -58,6 +58,10 @@ class Checkpointer(Service):
             timer.start()
         self.runtime.checkpoint.fail(exc)
 
-    async def forget(self) -> None:
-        """Drop what is staged; the partitions are leaving."""
-        await self.runtime.checkpoint.forget()
+    async def revoke(self) -> None:
+        """Take a last checkpoint of partitions that are leaving. A failure stops the worker."""
+        try:
+            await self.runtime.checkpoint.revoke()
+        except Exception as exc:
+            self.fail(exc)
+            await self.app.crash(exc)

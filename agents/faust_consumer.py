@@ -79,8 +79,7 @@ class BatchConsumer(driver.Consumer):
             self.stop_flow()
             app.flow_control.suspend()  # agents take no further batch
             app.flow_control.clear()  # queued ones are dropped; nothing of them is staged
-            await app.checkpointer.run()
-            await app.checkpointer.forget()
+            await app.checkpointer.revoke()
         except Exception as exc:  # aiokafka would only log it and go on
             app.checkpointer.fail(exc)
             await app.crash(exc)
@@ -127,7 +126,10 @@ class BatchConsumer(driver.Consumer):
         expected = self._read_offset[tp]
         if expected is not None and batch.start != expected:
             # A gap here would be a loss, an overlap a duplicate: stop before either.
-            raise RuntimeError(f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, expected {expected}")
+            raise RuntimeError(
+                f"{tp.topic}[{tp.partition}]: the broker went on at offset {batch.start}, and group "
+                f"{self.app.conf.id} stands at {expected}. If retention deleted what lies between, reset its offset"
+            )
         self._read_offset[tp] = batch.next
         self.app.monitor.track_tp_end_offset(tp, self.highwater(tp) or 0)
         # Stock wraps this call in four tasks per message.

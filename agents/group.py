@@ -13,6 +13,7 @@ from penstock.agents.partitioner import Partitioner
 from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Owner, Partition, Transaction
+from penstock.tables.errors import PenstockError
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec, changelog_topic
 from penstock.tables.store import StoreFactory
@@ -152,7 +153,11 @@ class GroupRuntime:
         except BaseException as exc:
             checkpoint.leave_failed(exc)
             raise
-        checkpoint.leave((batch.topic, batch.partition), batch.start, batch.next)
+        try:
+            checkpoint.leave((batch.topic, batch.partition), batch.start, batch.next)
+        except RuntimeError as exc:  # a gap: what it staged must never be committed
+            checkpoint.fail(exc)
+            raise
         self.progress[batch.topic, batch.partition] = batch.next
         self.records += len(batch)
         self.moved.set()
@@ -200,6 +205,10 @@ class GroupRuntime:
         """A partition of a table; opens its store where it is not open yet."""
         part = self._parts.get((table.name, partition))
         if part is None:
+            count = self.partitions.get(self.spec.changelog(table), partition + 1)
+            if partition >= count:
+                what = f"table {table.name!r} has {count} partitions, as topic {self.spec.tables[table]!r} has"
+                raise PenstockError(f"{what}, and no number {partition}; keep it beside the topic that the agent reads")
             store = self.stores.open(table.name, partition)
             part = TablePartition(table, self.spec.changelog(table), partition, store)
             self._parts[table.name, partition] = part

@@ -22,7 +22,7 @@ from benchmarks.records import CHECKS, Backlog
 from penstock.deploy import KafkaServer
 from penstock.pipelines import PenstockError
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--broker", help="bootstrap servers; default: one Kafka is started for this run")
-    parser.add_argument("--records", type=_positive, default=1_000_000, help="size of the backlog (default: %(default)s)")
+    parser.add_argument("--records", type=_positive, default=1_000_000, help="in the backlog (default: %(default)s)")
     parser.add_argument("--rounds", type=_positive, default=3, help="runs of each candidate (default: %(default)s)")
     parser.add_argument("--workload", choices=CANDIDATES, action="append", help="only this one; may be repeated")
     parser.add_argument("--candidate", action="append", help="only the candidate of this name; may be repeated")
@@ -117,7 +117,7 @@ async def _rounds(
     runs: list[Measurement] = []
     for number, candidate in _turns(candidates, rounds):
         case = Case(
-            f"{session}-r{number}-{candidate.name}", workload, broker, _source(session, candidate.short),
+            f"{session}-{workload}-{number}-{candidate.name}", workload, broker, _source(session, candidate.short),
             home / "runs" / f"{workload}-{number}-{candidate.name}",
         )  # fmt: skip
         with console.status(f"{workload} {number}/{rounds}: {candidate.name}"):

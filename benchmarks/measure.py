@@ -80,11 +80,11 @@ async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Measure
         finally:
             await _stop(process)
     await kafka.read_back(case.broker, case.out, check)
-    wall = max(last.at - first.at, 1e-9)
-    counted = max(last.outputs - first.outputs, 1) * backlog.size / check.expected
-    cpu = last.cpu - first.cpu
+    wall, cpu = last.at - first.at, last.cpu - first.cpu
+    counted = (last.outputs - first.outputs) * backlog.size / check.expected
+    rate, cpu_us, cores = (counted / wall, 1e6 * cpu / counted, cpu / wall) if counted else (0.0, 0.0, 0.0)
     return Measurement(
-        candidate.name, backlog.size, first.at - started, wall, counted / wall, 1e6 * cpu / counted, cpu / wall,
+        candidate.name, backlog.size, first.at - started, wall, rate, cpu_us, cores,
         peak, load, check.count, check.expected, check.right,
     )  # fmt: skip
 
@@ -98,14 +98,17 @@ async def _watch(
         await asyncio.sleep(LOOK_SECONDS)
         end = await outputs.end()
         if process.returncode is not None:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise RunFailed(f"ended with exit code {process.returncode} before its output was complete:\n{tail}")
+            raise RunFailed(f"ended with exit code {process.returncode} before its output was complete:\n{_tail(log)}")
         now = time.monotonic()
         if end > last.outputs:
             last = Sample(now, end, cpu_seconds(process.pid))
             first = first if first.outputs else last
         elif now - last.at > (QUIET_SECONDS if end >= expected else STUCK_SECONDS):
             return first, last
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -17,6 +17,7 @@ from benchmarks.candidates import BASE, Candidate
 from benchmarks.measure import Measurement
 
 PACKAGES = ("penstock", "faust-streaming", "mode-streaming", "aiokafka", "msgspec", "rocksdict", "uvloop")
+COLUMNS = ("candidate", "records", "records/s", "us CPU/record", "peak MB", "rate ratio", "CPU ratio", "output")
 
 
 def machine() -> str:
@@ -32,8 +33,8 @@ def table(workload: str, candidates: Sequence[Candidate], runs: Sequence[Measure
     """Median (lowest-highest) of each candidate, and its ratios to Penstock."""
     rounds = max(sum(run.candidate == c.name for run in runs) for c in candidates)
     shown = Table(title=f"{workload}: median (min-max) of {rounds}, one worker process; {machine()}")
-    for column in ("candidate", "records", "records/s", "CPU us/record", "peak MB", "rate ratio", "CPU ratio", "output"):
-        shown.add_column(column, justify="left" if column in ("candidate", "output") else "right")
+    for column in COLUMNS:
+        shown.add_column(column, justify="left" if column in ("candidate", "output") else "right", no_wrap=True)
     base = [run for run in runs if run.candidate == BASE]
     for candidate in candidates:
         mine = [run for run in runs if run.candidate == candidate.name]
@@ -64,7 +65,8 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def _ratio(mine: Sequence[float], base: Sequence[float]) -> str:
-    return f"{median(mine) / median(base):.3g}" if base else ""
+    reference = median(base) if base else 0.0
+    return f"{median(mine) / reference:.3g}" if reference else ""
 
 
 def write(
@@ -91,13 +93,11 @@ def write(
 
 
 def _summary(runs: Sequence[Measurement]) -> dict[str, dict[str, float]]:
-    base = [run for run in runs if run.candidate == BASE]
     summary = {}
     for name in dict.fromkeys(run.candidate for run in runs):
         mine = [run for run in runs if run.candidate == name]
-        rate, cpu = median(run.rate for run in mine), median(run.cpu_us for run in mine)
-        summary[name] = {"rate": round(rate), "cpu_us": round(cpu, 3)}
-        if base:
-            summary[name]["rate_ratio"] = round(rate / median(run.rate for run in base), 4)
-            summary[name]["cpu_ratio"] = round(cpu / median(run.cpu_us for run in base), 3)
-    return summary
+        summary[name] = {"rate": median(run.rate for run in mine), "cpu_us": median(run.cpu_us for run in mine)}
+    base = summary.get(BASE, {})
+    for figures in summary.values():
+        figures |= {f"{name}_ratio": figures[name] / base[name] for name in ("rate", "cpu_us") if base.get(name)}
+    return {name: {k: round(v, 4) for k, v in figures.items()} for name, figures in summary.items()}

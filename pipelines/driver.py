@@ -291,8 +291,7 @@ class _DrivenGroup:
         for topic, partition in sorted(self._next):
             if topic in topics:
                 batch = self.driver.broker.fetch(topic, partition, self._next[topic, partition], limit)
-                if len(batch):
-                    self.driver.wait(self.runtime.process(batch), loop=self._needs_loop)
+                if len(batch) and self.driver.wait(self.runtime.process(batch), loop=self._needs_loop):
                     self._next[topic, partition] = batch.next
                     done += len(batch)
         return done

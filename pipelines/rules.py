@@ -77,6 +77,8 @@ def _sunk(group: GroupTopology) -> Iterator[Topic[Any, Any]]:
     for step in group.steps:
         if isinstance(step, s.Source | s.Sink):
             yield step.topic
+        if isinstance(step, s.Agent) and step.to is not None:
+            yield step.to
 
 
 def _alike(a: Topic[Any, Any], b: Topic[Any, Any]) -> bool:
@@ -126,6 +128,11 @@ def ownership(topology: Topology) -> Iterator[Problem]:
             if isinstance(step, s.Join) and id(step.table) not in tables:
                 what = f"it joins table {step.table.name!r} of another group"
                 yield Problem("group", node, step.location, what, "declare the table in this group, from its topic")
+        read = {topic.name for topic in group.reads}
+        for spec, beside, location in group.own_tables:
+            if beside is not None and beside.name not in read:
+                what = f"table {spec.name!r} is beside topic {beside.name!r}, which the group does not read"
+                yield Problem("group", group.app_id, location, what, "name the topic of the agent that uses the table")
 
 
 def emptiness(topology: Topology) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """The topology: a frozen value made from what was declared."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -54,11 +54,14 @@ class GroupTopology:
                 roots[find(step)] = find(("topic", before) if isinstance(before, s.GroupBy) else before)
             if isinstance(step, s.GroupBy):
                 find(("topic", step))
+        filling = {before for step in self.steps if isinstance(step, s.ToTable) for before in step.inputs}
         members: dict[object, list[s.Step]] = {}
         inlets: dict[object, list[Inlet]] = {}
         for step in self.steps:
             if isinstance(step, s.Source):
                 key, value = codec(step.topic.key), codec(step.topic.value)
+                if step in filling:
+                    value = replace(value, nullable=True)  # a tombstone deletes the row
                 inlets.setdefault(find(step), []).append(Inlet(step.topic.name, step, key, value))
             else:
                 members.setdefault(find(step), []).append(step)

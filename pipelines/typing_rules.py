@@ -21,6 +21,9 @@ def field_problems(topology: Topology) -> Iterator[Problem]:
         for step in group.steps:
             if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fields):
                 node = f"{group.app_id}: {step.label}"
+                if not step.aggregation.names:
+                    advice = "give it result fields, such as count=Count()"
+                    yield Problem("unknown-field", node, step.location, "it aggregates nothing", advice)
                 for what, advice in (*_unread(step), *_unfilled(step, step.aggregation)):
                     yield Problem("unknown-field", node, step.location, what, advice)
 

@@ -1,12 +1,20 @@
 """Running aggregates. An aggregation works on columns: per-record states in, per-record results out, so that its cost
 is a list comprehension and not a call per record and field."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import enum
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from inspect import Parameter, signature
 from operator import attrgetter, itemgetter, length_hint
 from typing import Any, ClassVar, Protocol
+from uuid import UUID
 
 from penstock.tables.serdes import Serde, fields_of, msgpack
+from penstock.tables.shapes import unwrap
 
 Read = str | Callable[[Any], Any]
 """What an aggregate reads of a value: a field's name, or a function of the value."""
@@ -25,7 +33,8 @@ class Aggregator:
     """One column of an aggregate. `None` is left out, as in SQL.
 
     Args:
-        read: name of the value's field, or a function of the value.
+        read: name of the value's field, or a function of the value; one that gives a Decimal, a date or the like says
+            so by its annotation, so that a restored state has that type.
     """
 
     read: Read
@@ -137,8 +146,50 @@ def _reader(read: Read, value_type: Any) -> Callable[[Any], Any]:
         return read
     if not read:
         return lambda value: True
-    by_item = fields_of(value_type) is None or (isinstance(value_type, type) and issubclass(value_type, dict))
-    return itemgetter(read) if by_item or getattr(value_type, "__total__", None) is not None else attrgetter(read)
+    inner, _ = unwrap(value_type)
+    owner = typing.get_origin(inner) or inner
+    if isinstance(owner, type) and issubclass(owner, dict):
+        return itemgetter(read)
+    if fields_of(value_type) is not None:
+        return attrgetter(read)
+    return lambda value: value[read] if isinstance(value, Mapping) else getattr(value, read)  # known by the value only
+
+
+def _state_type(read: Read, value_type: Any) -> Any:
+    """The type of what is read where MessagePack alone would not give it back, else Any."""
+    if callable(read):
+        try:
+            found = typing.get_type_hints(read).get("return", Any)
+        except Exception:  # a name only the type checker knows, or no function
+            found = Any
+    else:
+        found = (fields_of(value_type) or {}).get(read, Any)
+    inner, _ = unwrap(found)
+    named = isinstance(inner, type) and (inner in _NAMED or issubclass(inner, enum.Enum))
+    return typing.Optional[inner] if named else Any  # noqa: UP045 - the type is only known here
+
+
+_NAMED = (Decimal, date, datetime, time, timedelta, UUID)
+
+
+def _row_serde(slots: Sequence[Any]) -> Serde[Any]:
+    """The codec of a state; its slots come back as what they were."""
+    untyped: Serde[Any] = msgpack(list)
+    if all(slot is Any for slot in slots):
+        return untyped
+    decode = msgpack(types.GenericAlias(tuple, tuple(slots))).decode
+    return replace(untyped, decode=lambda raw: list(decode(raw)))
+
+
+def _by_position(result: Callable[..., Any], names: Sequence[str]) -> bool:
+    """Whether `result` takes these, in this order, as positional arguments: a third of the price of keywords."""
+    try:
+        takes = list(signature(result).parameters.values())[: len(names)]
+    except (TypeError, ValueError):
+        return False
+    model = hasattr(result, "model_validate") or hasattr(result, "from_data")
+    positional = all(parameter.kind is Parameter.POSITIONAL_OR_KEYWORD for parameter in takes)
+    return positional and not model and [parameter.name for parameter in takes] == list(names)
 
 
 class Fields:
@@ -153,18 +204,17 @@ class Fields:
     def __init__(self, result: Callable[..., Any], aggregators: dict[str, Aggregator], value_type: Any) -> None:
         self.names = tuple(aggregators)
         self.make = result
-        self.row: Serde[Any] = msgpack(list)
         self._initial: list[Any] = []
+        slots: list[Any] = []
         self._columns: list[tuple[Aggregator, Callable[[Any], Any], int]] = []
         for aggregator in aggregators.values():
             self._columns.append((aggregator, _reader(aggregator.read, value_type), len(self._initial)))
             self._initial += aggregator.initial
-        # By position where the result's fields stand in that order: a third of the price of keywords.
-        declared = tuple(fields_of(result) or ())[: len(self.names)]
-        keyword_only = getattr(getattr(result, "__struct_config__", None), "kw_only", False)
-        typed_dict = getattr(result, "__total__", None) is not None
-        model = hasattr(result, "model_validate") or hasattr(result, "from_data")
-        self._by_position = declared == self.names and not (keyword_only or typed_dict or model)
+            slots += [Any] * len(aggregator.initial)
+            if not isinstance(aggregator, Count):
+                slots[-len(aggregator.initial)] = _state_type(aggregator.read, value_type)
+        self.row: Serde[Any] = _row_serde(slots)
+        self._by_position = _by_position(result, self.names)
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
         """See `Aggregation.run`."""
@@ -187,20 +237,25 @@ class Fields:
         return self._results(done)
 
     def _results(self, columns: list[list[Any]]) -> list[Any]:
-        if self._by_position:
-            return list(map(self.make, *columns))
-        return [self.make(**dict(zip(self.names, row, strict=True))) for row in zip(*columns, strict=True)]
+        left, others = iter(columns[0]), columns[1:]
+        try:
+            if self._by_position:
+                return list(map(self.make, left, *others))
+            return [self.make(**dict(zip(self.names, row, strict=True))) for row in zip(left, *others, strict=True)]
+        except Exception as exc:
+            raise FailedAt(len(columns[0]) - length_hint(left) - 1) from exc
 
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""
-        return self._results([[a.result(state, at)] for a, _, at in self._columns])[0]
+        row = [a.result(state, at) for a, _, at in self._columns]
+        return self.make(*row) if self._by_position else self.make(**dict(zip(self.names, row, strict=True)))
 
 
 class Fold:
     """A user's own fold: `state = add(state, value)`, beginning with `initial()`.
 
-    `add` should return a new state. Where it returns the state it was given, changed in place, each result sent on is
-    a copy made through the codec, so that no later record changes it.
+    `add` should return a new state of a frozen type. Of a state that can change in place the table keeps a copy, made
+    through the codec, so that no later record changes a result that was sent on.
 
     Args:
         initial: makes the state before the first value; None takes the first value itself (a reduce).
@@ -210,6 +265,7 @@ class Fold:
 
     def __init__(self, initial: Callable[[], Any] | None, add: Callable[[Any, Any], Any], row: Serde[Any]) -> None:
         self.initial, self.add, self.row = initial, add, row
+        self._frozen: dict[type, bool] = {}
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
         """See `Aggregation.run`."""
@@ -220,16 +276,31 @@ class Fold:
             if state is None and initial is None:
                 new = value
             else:
-                before = initial() if state is None and initial is not None else state
-                new = add(before, value)
-                if new is before and new is not None and not isinstance(new, str | int | float | bytes | tuple):
-                    rows[key] = new
-                    out.append(row.decode(row.encode(new)))
-                    continue
-            rows[key] = new
+                if state is None and initial is not None:
+                    state = initial()
+                new = add(state, value)
             out.append(new)
+            rows[key] = new if self._safe(new, state) else row.decode(row.encode(new))
         return out
+
+    def _safe(self, new: Any, before: Any) -> bool:
+        """Whether a result can also be kept as the state: nothing will change it in place."""
+        tp = type(new)
+        frozen = self._frozen.get(tp)
+        if frozen is None:
+            frozen = self._frozen[tp] = _is_frozen(tp)
+        return frozen and (new is not before or tp in _SCALARS)
 
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""
         return state
+
+
+_SCALARS = (type(None), bool, int, float, str, bytes)
+
+
+def _is_frozen(tp: type) -> bool:
+    if tp in _SCALARS or issubclass(tp, tuple):
+        return True
+    config = getattr(tp, "__struct_config__", None) or getattr(tp, "__dataclass_params__", None)
+    return bool(getattr(config, "frozen", False))

@@ -93,6 +93,7 @@ class Checkpoint:
         """Set for good: nothing is committed any more and the worker has to stop."""
         self.commits = 0
         self._busy = 0
+        self._leaving = False
         self._idle, self._open, self._lock = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._idle.set()
         self._open.set()
@@ -100,10 +101,10 @@ class Checkpoint:
     # ---- around each batch
 
     async def enter(self, owner: Owner) -> bool:
-        """Wait at the gate before a batch. False: the batch must not be processed (fenced or failed)."""
+        """Wait at the gate before a batch. False: it must not be processed (revoked, fenced or failed)."""
         while not self._open.is_set():
             await self._open.wait()
-        if self.fenced is not None or self.failed is not None:
+        if self._leaving or self.fenced is not None or self.failed is not None:
             return False
         if self.owner is not None and self.marks and owner != self.owner:
             raise RuntimeError(f"a batch read as {owner} beside staged ones read as {self.owner}")
@@ -189,12 +190,16 @@ class Checkpoint:
         for part in self._parts():
             part.drop()
 
-    async def forget(self) -> None:
-        """Drop what is staged: the partitions were taken away, or this worker starts over."""
+    async def revoke(self) -> None:
+        """The partitions are leaving: take a last checkpoint and drop what it left. Batches are refused from here until
+        `renew`, also one that was fetched before and waits at the gate: its partition may be another's by then."""
+        self._leaving = True
+        await self.run()
         await self.transaction.abort()
         self._drop()
         self.owner = None
 
     def renew(self) -> None:
-        """A new assignment is recovered: a fenced member may process again."""
+        """A new assignment is recovered: batches are welcome, to a member that was fenced too."""
         self.fenced = None
+        self._leaving = False

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.deploy.kafka import KafkaServer
+from tests.broker.counting import Counting
 
 _HERE = Path(__file__).parent
 
@@ -28,3 +29,15 @@ def kafka() -> Iterator[KafkaServer]:
 def topic_prefix() -> str:
     """A short string that no other test has, to begin the names of topics, groups and transactional ids with."""
     return f"t{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def counting(topic_prefix: str) -> Counting:
+    """A pipeline of this test alone."""
+    return Counting(topic_prefix)
+
+
+@pytest.fixture
+def module(counting: Counting, tmp_path: Path) -> str:
+    """Its module, for worker processes."""
+    return counting.module(tmp_path)

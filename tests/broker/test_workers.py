@@ -18,20 +18,6 @@ from penstock.tables.rocksdb import RocksStores
 from tests.broker.counting import PARTITIONS, Counting, Number, Tally, key_of
 from tests.broker.running import PENSTOCK, ROOT, alive, children, finish, process, produce, read, until
 
-module = "tests.broker.counting"
-
-
-@pytest.fixture
-def counting(topic_prefix: str) -> Counting:
-    """A pipeline of this test alone."""
-    return Counting(topic_prefix)
-
-
-@pytest.fixture
-def module(counting: Counting, tmp_path: Path) -> str:
-    """Its module, for worker processes."""
-    return counting.module(tmp_path)
-
 
 def numbered(count: int, start: int = 0) -> list[tuple[str, Number, int]]:
     """Records with keys that spread over partitions, and times of the past."""
