@@ -1,18 +1,51 @@
-"""One partition's log (signatures first)."""
+"""One partition's log: appends, reads, deletions, and what survives a restart."""
 
+import shutil
+import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from penstock.deploy.broker.log import lookup, problems, recovery
+from penstock.deploy.broker.log.batches import (
+    CODEC,
+    CONTROL,
+    HEADER_BYTES,
+    Batch,
+    check_client_batch,
+    header_at,
+    marker,
+    placed,
+    split,
+    stamped,
+)
 from penstock.deploy.broker.log.config import LogConfig
+from penstock.deploy.broker.log.files import sync_folder
 from penstock.deploy.broker.log.fsync import Fsync
+from penstock.deploy.broker.log.problems import LogProblem
+from penstock.deploy.broker.log.records import decompress, keyless
 from penstock.deploy.broker.log.results import Appended, ProducerInfo, Read, TimedOffset
+from penstock.deploy.broker.log.retention import expired
+from penstock.deploy.broker.log.segment import Segment
 
 
 class PartitionLog:
-    """Append-only batches of one partition."""
+    """Whole record batches in a row, never changed, found by offset and by time.
 
-    config: LogConfig
+    All methods are for one thread, the event loop's; only `flush` may run in another. A method that raises LogProblem
+    has changed nothing.
+
+    Args:
+        folder: this partition's own; made if missing. See `recovery` for what lies in it.
+        config: may be replaced at any time; acts from the next call on.
+        clock: seconds since the epoch.
+        fsync: what an acknowledgement promises, see `Fsync`.
+
+    Raises LogDamaged where the files do not hold what was once written. A torn write of a crash is cut off silently:
+    nothing of it was acknowledged; `cut_bytes` says how much.
+    """
 
     def __init__(
         self,
@@ -22,65 +55,308 @@ class PartitionLog:
         clock: Callable[[], float] = time.time,
         fsync: Fsync = Fsync.SYSTEM,
     ) -> None:
-        raise NotImplementedError
+        self.folder = folder
+        self.config = config
+        self._clock = clock
+        self._fsync = fsync
+        opened = recovery.open_folder(folder, self._now_ms())
+        self._segments = opened.segments
+        self._bases = [segment.base for segment in opened.segments]
+        self._producers = opened.producers
+        self._start = opened.start_offset
+        self._end = opened.segments[-1].next_offset
+        self.cut_bytes = opened.cut_bytes
+        self._changed = opened.unclean
+        self._dirty_since: int | None = None
+        self._sealing: threading.Thread | None = None
+        self._failure: str | None = None
+        self._closed: str | None = None
 
     @property
     def start_offset(self) -> int:
-        raise NotImplementedError
+        """The first offset that may be read."""
+        return self._start
 
     @property
     def end_offset(self) -> int:
-        raise NotImplementedError
+        """The offset of the next record: the high watermark, as there are no other replicas."""
+        return self._end
 
     @property
     def last_stable_offset(self) -> int:
-        raise NotImplementedError
+        """Committed reads end here: at the first record of the first open transaction."""
+        return self._producers.stable(self._end)
 
     @property
     def size_bytes(self) -> int:
-        raise NotImplementedError
+        """Of all segments."""
+        return sum(segment.size for segment in self._segments)
 
     def append(self, data: bytes | memoryview, *, from_client: bool = True) -> Appended:
-        raise NotImplementedError
+        """Write the batches of one produce request for this partition.
+
+        Base offset and leader epoch are rewritten, and timestamps where the topic wants LogAppendTime; all else stays.
+        With `from_client=False` control batches are taken, and sequence numbers are not checked. Raises LogProblem.
+        """
+        self._usable(append=True)
+        batches = split(data, self.config.max_message_bytes)
+        if from_client:
+            duplicate = self._checked(data, batches)
+            if duplicate is not None:
+                return duplicate
+        now_ms = self._now_ms()
+        view = memoryview(data)
+        append_time = self.config.append_time
+        pieces: list[bytes | memoryview] = []
+        offset = first = self._end
+        for batch in batches:
+            pieces += stamped(view, batch, offset, now_ms) if append_time else placed(view, batch, offset)
+            offset += batch.last_delta + 1
+        self._write(pieces, len(data), now_ms)
+        self._count_in(view, batches, now_ms)
+        return Appended(first, self._end - 1, now_ms if append_time else -1)
 
     def append_marker(self, producer_id: int, epoch: int, *, commit: bool, coordinator_epoch: int = 0) -> int:
-        raise NotImplementedError
+        """End a producer's transaction; returns the marker's offset. Raises LogProblem for a replaced epoch."""
+        self._usable(append=True)
+        self._producers.check_marker(producer_id, epoch)
+        now_ms, offset = self._now_ms(), self._end
+        data = marker(offset, producer_id, epoch, now_ms, commit=commit, coordinator_epoch=coordinator_epoch)
+        batch = header_at(data, 0, len(data))
+        assert batch is not None
+        self._write([data], len(data), now_ms)
+        self._count_in(memoryview(data), [batch], now_ms)
+        return offset
+
+    def _checked(self, data: bytes | memoryview, batches: list[Batch]) -> Appended | None:
+        """What only clients must respect; returns where a repeated batch went."""
+        for batch in batches:
+            check_client_batch(batch, append_time=self.config.append_time)
+            if self.config.cleanup_compact:
+                body = decompress(data[batch.position + HEADER_BYTES : batch.end], batch.attributes & CODEC)
+                index = keyless(body, batch.record_count)
+                if index is not None:
+                    raise LogProblem(problems.INVALID_RECORD, "a compacted topic takes no record without key", index)
+        if all(batch.producer_id < 0 for batch in batches):
+            return None
+        if len(batches) > 1:
+            raise LogProblem(problems.INVALID_RECORD, "an idempotent producer sends one batch per partition")
+        return self._producers.check(batches[0])
+
+    def _write(self, pieces: list[bytes | memoryview], total: int, now_ms: int) -> None:
+        config, segment = self.config, self._segments[-1]
+        if total > config.segment_bytes:
+            raise LogProblem(
+                problems.RECORD_LIST_TOO_LARGE, f"{total} bytes at once; segment.bytes is {config.segment_bytes}"
+            )
+        if not segment.size:
+            segment.created_ms = now_ms
+        elif segment.size + total > config.segment_bytes or now_ms - segment.created_ms >= config.segment_ms:
+            segment = self._roll(now_ms)
+        try:
+            segment.append(pieces, total)
+        except OSError as problem:
+            raise LogProblem(problems.STORAGE_ERROR, f"{segment.path}: {problem.strerror}") from problem
+        self._changed = True
+        if self._dirty_since is None:
+            self._dirty_since = now_ms
+        self.flush_if_due()
+
+    def _count_in(self, data: memoryview, batches: list[Batch], now_ms: int) -> None:
+        segment, offset = self._segments[-1], self._end
+        for batch in batches:
+            last = offset + batch.last_delta
+            if batch.attributes & CONTROL:
+                newest = -1  # of use to no look-up, and no reason to keep a segment
+            else:
+                newest = now_ms if self.config.append_time else batch.max_timestamp
+            segment.note(offset, last, batch.size, newest)
+            if batch.producer_id >= 0:
+                recovery.apply(self._producers, data, batch, offset, now_ms)
+            offset = last + 1
+        self._end = offset
 
     def read(self, offset: int, max_bytes: int, *, committed: bool = False) -> Read:
-        raise NotImplementedError
+        """Whole batches from the one that holds `offset` on, of one segment; the first in any case.
+
+        With `committed` up to the last stable offset, with the aborted transactions among them. Raises LogProblem,
+        OFFSET_OUT_OF_RANGE, for an offset before the start or after the end.
+        """
+        self._usable()
+        stable = self._producers.stable(self._end)
+        if not self._start <= offset <= self._end:
+            raise LogProblem(
+                problems.OFFSET_OUT_OF_RANGE, f"offset {offset} is not in {self._start} to {self._end} ({self.folder})"
+            )
+        upper = stable if committed else self._end
+        records, following = self._records(offset, upper, max_bytes) if offset < upper else (b"", offset)
+        aborted: tuple[tuple[int, int], ...] = ()
+        if committed and records and self._producers.aborted:
+            aborted = self._producers.aborted_in(offset, following)
+        return Read(records, self._end, stable, self._start, aborted)
+
+    def _records(self, offset: int, upper: int, max_bytes: int) -> tuple[bytes, int]:
+        for segment in self._segments[max(bisect_right(self._bases, offset) - 1, 0) :]:
+            if segment.base >= upper:
+                break
+            if segment.next_offset <= offset or not segment.size:
+                continue  # the rest of it was compacted away
+            position = segment.locate(offset)
+            limit = segment.size if segment.next_offset <= upper else segment.locate(upper)
+            if position < limit:
+                end, following = segment.cut(position, limit, max_bytes)
+                return segment.read(position, end), min(following, upper)
+        return b"", offset
 
     def offset_for_time(self, timestamp_ms: int) -> TimedOffset | None:
-        raise NotImplementedError
+        """(timestamp, offset) of the first record with this timestamp or a later one."""
+        self._usable()
+        return lookup.first_at(self._segments, timestamp_ms, self._start)
 
     def max_timestamp(self) -> TimedOffset | None:
-        raise NotImplementedError
-
-    def delete_before(self, offset: int) -> int:
-        """Returns the new start offset; -1 asks for all."""
-        raise NotImplementedError
+        """(timestamp, offset) of the first record with the largest timestamp."""
+        self._usable()
+        return lookup.largest(self._segments, self._start)
 
     def producers(self) -> list[ProducerInfo]:
-        raise NotImplementedError
+        """The idempotent producers of the last day, and those in a transaction."""
+        return self._producers.infos()
 
     def has_open(self, producer_id: int) -> bool:
-        raise NotImplementedError
+        """Whether the producer's transaction has records here and no marker yet."""
+        return producer_id in self._producers.open
 
     def open_transactions(self) -> dict[int, int]:
-        """Producer id to first offset."""
-        raise NotImplementedError
+        """First offset by producer id."""
+        return dict(self._producers.open)
 
-    def flush(self) -> None:
-        raise NotImplementedError
-
-    def flush_if_due(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
-
-    def destroy(self) -> None:
-        raise NotImplementedError
+    def delete_before(self, offset: int) -> int:
+        """DeleteRecords: nothing before `offset` (-1: the end) is readable any more; returns the start offset."""
+        self._usable()
+        if not self.config.cleanup_delete:
+            raise LogProblem(problems.POLICY_VIOLATION, "cleanup.policy does not delete")
+        offset = self._end if offset == -1 else offset
+        if not 0 <= offset <= self._end:
+            raise LogProblem(problems.OFFSET_OUT_OF_RANGE, f"offset {offset}; the log ends at {self._end}")
+        if offset > self._start:
+            self._start_at(offset)
+        return self._start
 
     def clean(self, now: float) -> bool:
-        """Retention; `now` in seconds, as the clock gives them. Returns whether anything was deleted."""
-        raise NotImplementedError
+        """Retention by age and size; idle producers forgotten, idle files closed. Returns whether segments went.
+
+        To be called every few minutes, `now` in seconds as from the clock.
+        """
+        self._usable()
+        now_ms = int(now * 1000)
+        count = expired(self._segments, self.config, now_ms, self.last_stable_offset)
+        if count:
+            if count == len(self._segments):
+                self._roll(now_ms)
+            self._start_at(self._segments[count].base)
+        self._producers.expire(now_ms)
+        self.flush_if_due()
+        for segment in self._segments:
+            segment.release()
+        return bool(count)
+
+    def _start_at(self, offset: int) -> None:
+        recovery.write_start(self.folder, offset)
+        self._start = offset
+        self._changed = True
+        while len(self._segments) > 1 and self._segments[1].base <= offset:
+            self._join()
+            self._segments.pop(0).delete()
+            del self._bases[0]
+        self._producers.forget_aborted(offset)
+
+    def _roll(self, now_ms: int) -> Segment:
+        """Begin a new segment; the old one is forced to the disk and gets its index in the background."""
+        self._join()
+        segment = Segment(self.folder / f"{self._end:020d}.log", created_ms=now_ms)
+        try:
+            assert segment.fd >= 0
+            if self._fsync.interval_ms is not None:
+                sync_folder(self.folder)
+        except OSError as problem:
+            raise LogProblem(problems.STORAGE_ERROR, f"{segment.path}: {problem.strerror}") from problem
+        self._segments.append(segment)
+        self._bases.append(segment.base)
+        self._dirty_since = None
+        unsealed = [closed for closed in self._segments[:-1] if not closed.sealed]
+        state = self._producers.dump(self._end)
+        self._sealing = threading.Thread(target=self._seal, args=(unsealed, state), name="log-seal")
+        self._sealing.start()
+        return segment
+
+    def _seal(self, segments: list[Segment], state: bytes) -> None:
+        """Force segments, then write down what they hold; in a thread, but for `close`.
+
+        Where only the latter fails, the disk being full, the next opening walks the segments: slower, and no worse.
+        """
+        try:
+            for segment in segments:
+                segment.force()
+        except OSError as problem:
+            self._failure = f"{self.folder}: {problem.strerror}"
+            return
+        with suppress(OSError):
+            for segment in segments:
+                segment.write_index()
+            recovery.write_checkpoint(self.folder, state)
+
+    def _join(self) -> None:
+        if self._sealing is not None:
+            self._sealing.join()
+            self._sealing = None
+
+    def flush(self) -> None:
+        """Return when all that was appended before this call is on the disk; may run in a thread.
+
+        Raises LogProblem where the disk fails. The log then takes no more appends, since the system may have forgotten
+        what it could not write.
+        """
+        sealing, since, segment = self._sealing, self._dirty_since, self._segments[-1]
+        if sealing is not None:
+            sealing.join()
+        if since is not None:
+            self._dirty_since = None
+            try:
+                segment.force()
+            except OSError as problem:
+                self._failure = f"{segment.path}: {problem.strerror}"
+        self._usable(append=True)
+
+    def flush_if_due(self) -> None:
+        """`flush`, if the policy is an interval and it is over; to be called about as often."""
+        interval, since = self._fsync.interval_ms, self._dirty_since
+        if interval is not None and since is not None and self._now_ms() - since >= interval:
+            self.flush()
+
+    def close(self) -> None:
+        """Force everything to the disk and note what it holds, so that the next opening need not look."""
+        if self._closed is not None:
+            return
+        self._join()
+        if self._changed and self._failure is None:
+            unsealed = [segment for segment in self._segments if not segment.sealed]
+            self._seal(unsealed, self._producers.dump(self._end))
+        for segment in self._segments:
+            segment.close()
+        self._closed = f"{self.folder} is closed"
+
+    def destroy(self) -> None:
+        """Close and delete the folder."""
+        self._join()
+        for segment in self._segments:
+            segment.close()
+        self._closed = f"{self.folder} is deleted"
+        shutil.rmtree(self.folder)
+
+    def _usable(self, *, append: bool = False) -> None:
+        reason = self._closed or (self._failure if append else None)
+        if reason is not None:
+            raise LogProblem(problems.STORAGE_ERROR, reason)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

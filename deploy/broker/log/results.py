@@ -26,7 +26,7 @@ class Read:
 
     Attributes:
         records: empty at the end of the log. The first batch may begin before the offset asked for, as in Kafka.
-        aborted: (producer_id, first_offset) of aborted transactions that reach into `records`; only for committed reads.
+        aborted: (producer_id, first_offset) of aborted transactions that reach into `records`, for committed reads.
     """
 
     records: bytes

@@ -1,0 +1,180 @@
+"""Opening a log's folder: what a clean stop left is believed, what came after it is walked and checked.
+
+In a log's folder:
+
+- `OFFSET.log`: segments, named by their first offset.
+- `OFFSET.index`: what is known of the segment's first bytes, written when it is closed and at a clean stop, always
+  after the segment itself was forced to the disk.
+- `checkpoint`: producers and transactions as of some offset, written at the same times.
+- `start`: the first offset that may be read.
+- `compacted`: how far compactions went, and when.
+- `FIRST-NEXT.swap`: a compaction's result, complete, about to replace the segments from FIRST to before NEXT.
+
+All but segments, `start` and swaps can be made again from the segments.
+"""
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from penstock.deploy.broker.log.batches import CONTROL, Batch, coordinator_epoch, header_at, intact, is_commit, walk
+from penstock.deploy.broker.log.files import read_sealed, write_sealed
+from penstock.deploy.broker.log.problems import LogDamaged
+from penstock.deploy.broker.log.producers import Producers
+from penstock.deploy.broker.log.segment import Segment
+
+_CHECKPOINT = b"PCP1"
+_START = b"PST1"
+
+
+@dataclass(slots=True)
+class Opened:
+    """A log as found.
+
+    Attributes:
+        unclean: some of it had to be walked, so a close must write a checkpoint.
+        cut_bytes: what was cut off as a torn write.
+    """
+
+    segments: list[Segment]
+    producers: Producers
+    start_offset: int
+    unclean: bool
+    cut_bytes: int
+
+
+def open_folder(folder: Path, now_ms: int) -> Opened:
+    """Raises LogDamaged where something is missing that was once whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    finish_swaps(folder)
+    start = _read_start(folder)
+    paths = sorted(folder.glob("*.log"))
+    segments = [Segment.load(path, created_ms=min(now_ms, int(path.stat().st_mtime * 1000))) for path in paths]
+    unclean, cut = False, 0
+    for segment in segments:
+        size = segment.path.stat().st_size
+        if segment.size > size:
+            raise LogDamaged(segment.path, size, f"the file ends here; {segment.size} bytes were written")
+        if segment.size < size:
+            unclean = True
+            cut += _catch_up(segment, size, last=segment is segments[-1])
+    if not segments:
+        segments = [Segment(folder / f"{start:020d}.log", created_ms=now_ms)]
+        unclean = True
+    producers, known = _load_checkpoint(folder)
+    end = segments[-1].next_offset
+    if known > end:
+        path = segments[-1].path
+        raise LogDamaged(path, segments[-1].size, f"offset {end} comes next; all before {known} were written")
+    for segment in segments:
+        if segment.next_offset > known:
+            unclean = True
+            _replay(segment, known, producers, now_ms)
+    return Opened(segments, producers, start, unclean, cut)
+
+
+def finish_swaps(folder: Path) -> None:
+    """Complete the replacements that a crash interrupted, and sweep up what was not complete."""
+    for path in folder.glob("*.swap"):
+        finish_swap(path)
+    for path in folder.iterdir():
+        if path.suffix in (".tmp", ".cleaned"):
+            path.unlink()
+
+
+def finish_swap(path: Path) -> None:
+    """Put a swap file in the place of the segments that its name covers; an empty one just removes them."""
+    first, following = (int(part) for part in path.stem.split("-"))
+    for old in sorted(path.parent.glob("*.log")):
+        if first <= int(old.stem) < following:
+            old.with_suffix(".index").unlink(missing_ok=True)
+            if int(old.stem) != first:
+                old.unlink()
+    target = path.with_name(f"{first:020d}.log")
+    if path.stat().st_size:
+        path.replace(target)
+    else:
+        target.unlink(missing_ok=True)
+        path.unlink()
+
+
+@contextmanager
+def mapped(segment: Segment, size: int) -> Iterator[memoryview]:
+    """The first `size` bytes (more than none) of a segment's file."""
+    with mmap.mmap(segment.fd, size, access=mmap.ACCESS_READ) as area, memoryview(area) as view:
+        yield view
+
+
+def _catch_up(segment: Segment, size: int, *, last: bool) -> int:
+    """Count in the batches that the index does not know, checksums read; returns how many torn bytes were cut off."""
+    with mapped(segment, size) as data:
+        for batch in walk(data, segment.size, size):
+            if batch.base_offset < segment.next_offset or not intact(data, batch):
+                break
+            segment.note_batch(batch)
+        if segment.size < size:
+            _only_torn(segment, data, size, last=last)
+    if segment.size < size:
+        segment.cut_back()
+    return size - segment.size
+
+
+def _only_torn(segment: Segment, data: memoryview, size: int, *, last: bool) -> None:
+    """A crash tears only the end of the newest file. Anything else was whole once, and cutting it off would lose it."""
+    at = segment.size
+    advice = f"To go on without its records, and those after, end the file there: truncate -s {at} {segment.path}"
+    if not last:
+        raise LogDamaged(segment.path, at, f"no whole record batch in a closed segment. {advice}")
+    bad = header_at(data, at, size)
+    following = header_at(data, bad.end, size) if bad is not None else None
+    if following is not None and following.base_offset >= segment.next_offset and intact(data, following):
+        raise LogDamaged(segment.path, at, f"a broken record batch before whole ones. {advice}")
+
+
+def _replay(segment: Segment, known: int, producers: Producers, now_ms: int) -> None:
+    position = segment.locate(known)
+    if position >= segment.size:
+        return
+    with mapped(segment, segment.size) as data:
+        for batch in walk(data, position, segment.size):
+            if batch.base_offset >= known:
+                apply(producers, data, batch, batch.base_offset, now_ms)
+
+
+def apply(producers: Producers, data: memoryview, batch: Batch, offset: int, now_ms: int) -> None:
+    """Tell the producers' state of a batch that is in the log at `offset`."""
+    if batch.producer_id < 0:
+        return
+    if batch.attributes & CONTROL:
+        epoch = coordinator_epoch(data, batch)
+        producers.end(batch, offset, now_ms, commit=is_commit(data, batch), coordinator_epoch=epoch)
+    else:
+        producers.track(batch, offset, now_ms)
+
+
+def write_checkpoint(folder: Path, body: bytes) -> None:
+    """Keep `Producers.dump`; the segments must have been forced to the disk up to its offset."""
+    write_sealed(folder / "checkpoint", _CHECKPOINT, body, force=False)
+
+
+def _load_checkpoint(folder: Path) -> tuple[Producers, int]:
+    body = read_sealed(folder / "checkpoint", _CHECKPOINT)
+    if body is not None:
+        try:
+            return Producers.load(body)
+        except msgspec.DecodeError:
+            pass
+    return Producers(), 0
+
+
+def write_start(folder: Path, offset: int) -> None:
+    write_sealed(folder / "start", _START, offset.to_bytes(8), force=True)
+
+
+def _read_start(folder: Path) -> int:
+    body = read_sealed(folder / "start", _START)
+    return int.from_bytes(body) if body is not None else 0
