@@ -1,0 +1,144 @@
+"""``python -m penstock.deploy.broker --data DIR --listen HOST:PORT``: a broker in this process."""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from penstock.deploy.broker.broker import Broker, Settings
+from penstock.deploy.broker.folder import DataFolder, FolderInUse, sign
+from penstock.deploy.broker.log import Fsync
+from penstock.deploy.broker.server import bind
+
+_BACKLOG = 512  # connections that may wait to be accepted
+
+
+class _Refused(Exception):
+    """The broker cannot start, and why."""
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT, or until standard input ends where `--child` is given."""
+    options = _options()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        with contextlib.ExitStack() as held:
+            _hold_folder(options, held)
+            with contextlib.suppress(KeyboardInterrupt):
+                _run(options)
+    except (_Refused, FolderInUse) as error:
+        if options.child:
+            _say(f"error {error}")
+        sys.exit(f"penstock broker: {error}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="penstock broker", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the folder to keep everything in, made if need be")
+    parser.add_argument("--listen", default="127.0.0.1:9092", help="HOST:PORT for clients; port 0 takes a free one")
+    parser.add_argument("--fsync", type=Fsync.parse, default=Fsync.SYSTEM, help="always, milliseconds, or system")
+    parser.add_argument("--expire-on-disconnect", action="store_true", help="no session timeout for killed members")
+    parser.add_argument("--auto-create", action="store_true", help="asking for a topic creates it")
+    parser.add_argument("--partitions", type=int, default=1, help="of a topic created without a number")
+    parser.add_argument("--insecure", action="store_true", help="listen beyond this machine, to anyone")
+    parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _hold_folder(options: argparse.Namespace, held: contextlib.ExitStack) -> None:
+    """The folder is ours while we live. A parent that started us has locked it, and handed us the lock."""
+    if options.child:
+        sign(options.child)
+        return
+    folder = DataFolder(options.data.absolute())
+    held.callback(folder.release)
+    sign(folder.lock)
+
+
+def _run(options: argparse.Namespace) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(_serve(options))
+    else:
+        uvloop.run(_serve(options))
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    host, port = _address(options)
+    try:
+        listening = bind(host, port)
+    except OSError as error:
+        raise _Refused(f"cannot listen on {options.listen}: {error.strerror or error}") from error
+    port = listening.getsockname()[1]
+    broker = Broker(
+        Settings(
+            options.data.absolute(),
+            host,
+            port,
+            options.fsync,
+            options.expire_on_disconnect,
+            options.auto_create,
+            options.partitions,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(broker.connection, sock=listening, backlog=_BACKLOG)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if options.child:
+        _watch_parent(loop, stop)
+    gc.collect()
+    gc.freeze()  # what is there now stays
+    _say(f"ready {broker.node.address}")
+    await stop.wait()
+    server.close()
+    await broker.close()
+
+
+def _address(options: argparse.Namespace) -> tuple[str, int]:
+    host, colon, port = options.listen.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise _Refused(f"--listen {options.listen}: give HOST:PORT, for example 127.0.0.1:9092")
+    if not options.insecure and not _is_loopback(host):
+        raise _Refused(
+            f"{host} can be reached from other machines, and this broker asks nobody who they are; "
+            "listen on 127.0.0.1, or give --insecure where the network is trusted"
+        )
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _say(line: str) -> None:
+    """To whoever started us; a parent waits for this line."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Our standard input is a pipe that only the parent has the other end of: it ends when the parent does."""
+
+    def readable() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            stop.set()
+
+    loop.add_reader(0, readable)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The broker: topics, groups and transactions of one data folder, put together, and what happens without a request."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.deploy.broker import folder
+from penstock.deploy.broker.data import FetchRequests, ProduceRequests
+from penstock.deploy.broker.durability import CHANGES, GroupCommit
+from penstock.deploy.broker.groups import GroupRequests, Groups, OffsetRequests
+from penstock.deploy.broker.log import Compactor, Fsync, Journal, LogConfig, PartitionLog
+from penstock.deploy.broker.protocol import Handler
+from penstock.deploy.broker.server import Connection
+from penstock.deploy.broker.topics import Node, Topics
+from penstock.deploy.broker.topics.admin import AdminRequests
+from penstock.deploy.broker.topics.described import ConfigRequests
+from penstock.deploy.broker.topics.metadata import VERSIONS, MetadataRequests
+from penstock.deploy.broker.topics.positions import PositionRequests
+from penstock.deploy.broker.transactions import TransactionRequests, Transactions
+
+log = logging.getLogger(__name__)
+
+_TIMEOUTS_EVERY = 0.5  # seconds between two looks for transactions that took too long
+_CLEAN_EVERY = 10.0  # seconds between two rounds of retention and compaction
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a broker is started with."""
+
+    data: Path
+    host: str
+    port: int
+    fsync: Fsync = Fsync.SYSTEM
+    expire_on_disconnect: bool = False
+    auto_create: bool = False
+    default_partitions: int = 1
+
+
+class Broker:
+    """A broker on a data folder that is already ours. To be made, used and closed in one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        data = settings.data
+        always = settings.fsync == Fsync.ALWAYS
+        self._group_commit = GroupCommit(self._journals) if always else None
+        self._log_fsync = Fsync.SYSTEM if always else settings.fsync  # `always` is the group commit's part
+        self.node = Node(
+            settings.host,
+            settings.port,
+            folder.identity(data),
+            data,
+            default_partitions=settings.default_partitions,
+            auto_create=settings.auto_create,
+        )
+        touched = self._group_commit.touched if self._group_commit else None
+        self.topics = Topics(data, self._open_log, touched)
+        loop = asyncio.get_running_loop()
+        self.groups = Groups(data, loop.time, expire_on_disconnect=settings.expire_on_disconnect)
+        self.topics.on_deletion(lambda topic: self.groups.offsets.delete_topic(topic.name))
+        self.transactions = Transactions(data, _Effects(self.topics, self.groups))
+        self._recover()
+        self._handlers = self._all_handlers()
+        self._connections: set[Connection] = set()
+        self._compactor = Compactor()
+        self._tasks = [loop.create_task(work) for work in self._periodic()]
+
+    def connection(self) -> Connection:
+        """A protocol for a connection that was accepted."""
+        fresh = Connection(self._handlers, VERSIONS, self._gone)
+        self._connections.add(fresh)
+        return fresh
+
+    async def close(self) -> None:
+        """End connections and tasks, and close all files cleanly."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close()
+        self.groups.close()
+        self.transactions.close()
+        self.topics.close()
+
+    def _open_log(self, path: Path, config: LogConfig) -> PartitionLog:
+        return PartitionLog(path, config, fsync=self._log_fsync)
+
+    def _journals(self) -> Iterator[Journal]:
+        yield self.topics.journal
+        yield self.groups.journal
+        yield self.transactions.journal
+
+    def _logs(self) -> Iterator[PartitionLog]:
+        for topic in self.topics:
+            for partition in topic.partitions:
+                yield partition.log
+
+    def _recover(self) -> None:
+        """Finish prepared transactions, and abort what no transaction accounts for: after a power failure a log may
+        have more than the journal, and an open end would hide everything behind it for ever."""
+        self.transactions.recover()
+        for topic in self.topics:
+            for partition in topic.partitions:
+                for producer in partition.log.producers():
+                    if producer.transaction_start < 0:
+                        continue
+                    if not self.transactions.holds_open(producer.producer_id, topic.name, partition.index):
+                        log.warning("%s-%d: aborted an unknown transaction", topic.name, partition.index)
+                        partition.append_marker(producer.producer_id, producer.epoch, commit=False)
+
+    def _all_handlers(self) -> dict[int, Handler]:
+        families = (
+            MetadataRequests(self.topics, self.node),
+            AdminRequests(self.topics, self.node),
+            ConfigRequests(self.topics, self.node),
+            PositionRequests(self.topics, self.node),
+            ProduceRequests(self.topics, self.transactions.verify),
+            FetchRequests(self.topics),
+            GroupRequests(self.groups),
+            OffsetRequests(self.groups, self.topics),
+            TransactionRequests(self.transactions, self.groups, self.topics),
+        )
+        handlers = {key: handler for family in families for key, handler in family.handlers().items()}
+        if self._group_commit is not None:
+            for key in CHANGES:
+                handlers[key] = self._group_commit.wrap(handlers[key])
+        return handlers
+
+    def _gone(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self.groups.disconnected(connection.client)
+
+    # -- what happens without a request
+
+    def _periodic(self) -> Iterator["_Work"]:
+        yield _every(_TIMEOUTS_EVERY, self._tick)
+        yield _every(_CLEAN_EVERY, self._clean)
+        interval = self._settings.fsync.interval_ms
+        if interval:
+            yield _every(interval / 1000, self._flush)
+
+    async def _tick(self) -> None:
+        self.transactions.tick()
+
+    async def _clean(self) -> None:
+        for each in list(self._logs()):
+            each.clean(time.time())
+            if self._compactor.due(each):
+                await self._compactor.compact(each)
+            await asyncio.sleep(0)  # requests in between
+
+    async def _flush(self) -> None:
+        for journal in self._journals():
+            journal.sync()
+        loop = asyncio.get_running_loop()
+        for each in list(self._logs()):
+            await loop.run_in_executor(None, each.flush_if_due)
+
+
+class _Effects:
+    """What the end of a transaction changes in topics and groups."""
+
+    def __init__(self, topics: Topics, groups: Groups) -> None:
+        self._topics = topics
+        self._groups = groups
+
+    def write_marker(self, topic: str, partition: int, producer_id: int, epoch: int, *, commit: bool) -> None:
+        found = self._topics.partition(topic, partition)
+        if found is not None:
+            found.append_marker(producer_id, epoch, commit=commit)
+
+    def end_offsets(self, group: str, producer_id: int, *, commit: bool) -> None:
+        self._groups.offsets.end(group, producer_id, commit=commit)
+
+
+_Work = Coroutine[Any, Any, None]
+
+
+async def _every(seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Again and again. What fails once is logged, and tried again: nothing else would notice."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:
+            log.exception("background work failed; it goes on in %g s", seconds)

@@ -1,0 +1,44 @@
+"""The boundary to kio, whose schemas are generated from Kafka's own: nothing else imports it.
+
+kio decodes in Rust. Its encoders are slower than Kafka's by reflection, so ours are compiled from the same schemas
+(`encoders`). A version's module takes 10 ms to import, all of them two seconds, so each is loaded at its first use.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kio.index import load_request_schema, load_response_schema
+from kio.serial import entity_reader
+
+from penstock.deploy.broker.protocol.encoders import Encoder, compile_encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One version of one request and of its answer."""
+
+    read: Any
+    """The request's decoder: of a read-only memoryview and a position."""
+    encode: Encoder
+    tagged_request: bool
+    """Whether the request's header ends with tagged fields."""
+    tagged_response: bool
+
+
+_codecs: dict[tuple[int, int], Codec] = {}
+
+
+def codec(api_key: int, version: int) -> Codec:
+    """The codec of a version that kio has. Every one in `SERVED` is."""
+    known = _codecs.get((api_key, version))
+    if known is not None:
+        return known
+    request, response = load_request_schema(api_key, version), load_response_schema(api_key, version)
+    fresh = Codec(
+        read=entity_reader(request),
+        encode=compile_encoder(response),
+        tagged_request=request.__header_schema__.__version__ >= 2,
+        tagged_response=response.__header_schema__.__version__ >= 1,
+    )
+    _codecs[api_key, version] = fresh
+    return fresh
