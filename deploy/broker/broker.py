@@ -148,11 +148,18 @@ class Broker:
         self.transactions.tick()
 
     async def _clean(self) -> None:
-        for each in list(self._logs()):
-            each.clean(time.time())
-            if self._compactor.due(each):
-                await self._compactor.compact(each)
-            await asyncio.sleep(0)  # requests in between
+        for topic in self.topics:
+            for partition in topic.partitions:
+                try:
+                    await self._clean_one(partition.log)
+                except Exception:  # one damaged log must not keep the others from it
+                    log.exception("%s-%d: retention or compaction failed", topic.name, partition.index)
+                await asyncio.sleep(0)  # requests in between
+
+    async def _clean_one(self, each: PartitionLog) -> None:
+        each.clean(time.time())
+        if self._compactor.due(each):
+            await self._compactor.compact(each)
 
     async def _flush(self) -> None:
         for journal in self._journals():
