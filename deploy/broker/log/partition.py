@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from penstock.deploy.broker.log.config import LogConfig
 from penstock.deploy.broker.log.files import sync_folder
 from penstock.deploy.broker.log.fsync import Fsync
 from penstock.deploy.broker.log.problems import LogProblem
+from penstock.deploy.broker.log.producers import Aborted
 from penstock.deploy.broker.log.records import decompress, keyless
 from penstock.deploy.broker.log.results import Appended, ProducerInfo, Read, TimedOffset
 from penstock.deploy.broker.log.retention import expired
@@ -167,7 +168,7 @@ class PartitionLog:
         for batch in batches:
             last = offset + batch.last_delta
             if batch.attributes & CONTROL:
-                newest = -1  # of use to no look-up, and no reason to keep a segment
+                newest = -1  # as in Segment.note_batch
             else:
                 newest = now_ms if self.config.append_time else batch.max_timestamp
             segment.note(offset, last, batch.size, newest)
@@ -259,6 +260,54 @@ class PartitionLog:
         for segment in self._segments:
             segment.release()
         return bool(count)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """For compaction: the oldest first; only the last is appended to."""
+        return tuple(self._segments)
+
+    @property
+    def aborted(self) -> tuple[Aborted, ...]:
+        """For compaction: the transactions whose records are to go."""
+        return tuple(self._producers.aborted)
+
+    def forget_markers(self, offsets: Container[int]) -> None:
+        """For compaction: these markers are about to go; of their transactions no record is left.
+
+        Durable before it returns: an aborted transaction that is listed, but whose marker is gone, would make readers
+        drop the producer's later records.
+        """
+        self._join()
+        self._producers.aborted = [entry for entry in self._producers.aborted if entry.last not in offsets]
+        recovery.forget_markers(self.folder, offsets)
+
+    def wait_sealed(self) -> None:
+        """For compaction: `forget_markers` and `replace` would wait for a seal in progress; this may, in a thread."""
+        sealing = self._sealing
+        if sealing is not None:
+            sealing.join()
+
+    def replace(self, old: Sequence[Segment], cleaned: Path, index: Path, following: int) -> bool:
+        """For compaction: put a file in the place of these segments, all up to offset `following`, in one step.
+
+        False, and nothing done, if they are not all there any more.
+        """
+        self._usable()
+        first = self._segments.index(old[0]) if old[0] in self._segments else len(self._segments)
+        after = first + len(old)
+        if after >= len(self._segments) or self._segments[first:after] != list(old):
+            return False
+        self._join()
+        for segment in old:
+            segment.close()
+        swap = cleaned.with_name(f"{old[0].base:020d}-{following:020d}.swap")
+        cleaned.replace(swap)
+        recovery.finish_swap(swap)
+        new = [Segment.swapped(old[0].path, index)] if old[0].path.exists() else []
+        self._segments[first:after] = new
+        self._bases = [segment.base for segment in self._segments]
+        self._changed = True
+        return True
 
     def _start_at(self, offset: int) -> None:
         recovery.write_start(self.folder, offset)

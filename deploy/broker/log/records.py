@@ -4,6 +4,7 @@ Kafka's records are varints and bytes without alignment: a walker is a Python lo
 since compaction's speed is this loop's.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import cramjam
@@ -19,13 +20,18 @@ _XERIAL_HEADER = 16
 """Java's snappy puts blocks behind such a header; librdkafka writes one bare block."""
 
 
-class Span(NamedTuple):
-    """One record: its bytes `start:end` in the body, its key, and whether it has no value (deletes its key)."""
+class Columns(NamedTuple):
+    """A batch's records side by side.
 
-    start: int
-    end: int
-    key: bytes | None
-    tombstone: bool
+    Attributes:
+        keys: None for a record without.
+        bounds: record `n` is `body[bounds[n] : bounds[n + 1]]`.
+        tombstones: the numbers of those without a value, which delete their key.
+    """
+
+    keys: list[bytes | None]
+    bounds: list[int]
+    tombstones: list[int]
 
 
 class Malformed(LogProblem):
@@ -78,14 +84,14 @@ def _snappy(body: bytes) -> bytes:
     return b"".join(parts)
 
 
-def spans(body: bytes, count: int) -> list[Span]:
-    """Where each record lies, with key and tombstone. Raises Malformed."""
-    out: list[Span] = []
-    add, new = out.append, tuple.__new__
+def columns(body: bytes, count: int) -> Columns:
+    """Keys and places of all records. Raises Malformed."""
+    keys: list[bytes | None] = []
+    bounds, tombstones = [0], []
+    add_key, add_bound = keys.append, bounds.append
     at = 0
     try:
-        for _ in range(count):
-            start = at
+        for number in range(count):
             size = body[at]
             at += 1
             if size > 127:
@@ -101,25 +107,44 @@ def spans(body: bytes, count: int) -> list[Span]:
             at += 2
             if size > 127:
                 size, at = _long(body, at, size)
-            if size & 1:  # zigzag: negative
-                add(new(Span, (start, end, None, body[at] == 1)))
+            if size & 1:  # zigzag: a negative length
+                add_key(None)
             else:
-                after = at + (size >> 1)
-                add(new(Span, (start, end, body[at:after], body[after] == 1)))
+                start = at
+                at += size >> 1
+                add_key(body[start:at])
+            if body[at] == 1:
+                tombstones.append(number)
+            if at >= end:
+                raise Malformed("a record is longer than it says")
+            add_bound(end)
             at = end
     except IndexError:
         raise Malformed("a record reaches past its batch") from None
-    if at > len(body) or any(span.end < span.start + 6 for span in out):
-        raise Malformed("a record's length is wrong")
-    return out
+    if at > len(body):
+        raise Malformed("a record reaches past its batch")
+    return Columns(keys, bounds, tombstones)
 
 
 def keyless(body: bytes, count: int) -> int | None:
-    """The index of the first record without key, if there is one. Raises Malformed."""
-    for index, span in enumerate(spans(body, count)):
-        if span.key is None:
-            return index
-    return None
+    """The number of the first record without key, if there is one. Raises Malformed."""
+    keys = columns(body, count).keys
+    return keys.index(None) if None in keys else None
+
+
+def newest(body: bytes, starts: Iterable[int]) -> int:
+    """The largest timestamp delta of the records that start there; they must have been walked by `columns` before."""
+    largest = -(1 << 63)
+    for at in starts:
+        while body[at] > 127:  # length
+            at += 1
+        value = body[at + 2]
+        if value > 127:
+            value, _ = _long(body, at + 3, value)
+        value = (value >> 1) ^ -(value & 1)
+        if value > largest:
+            largest = value
+    return largest
 
 
 def times(body: bytes, count: int) -> list[tuple[int, int]]:

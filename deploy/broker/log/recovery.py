@@ -14,7 +14,7 @@ All but segments, `start` and swaps can be made again from the segments.
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,7 @@ def finish_swaps(folder: Path) -> None:
     for path in folder.glob("*.swap"):
         finish_swap(path)
     for path in folder.iterdir():
-        if path.suffix in (".tmp", ".cleaned"):
+        if path.suffix in (".tmp", ".cleaned", ".cleaned-index"):
             path.unlink()
 
 
@@ -169,6 +169,14 @@ def _load_checkpoint(folder: Path) -> tuple[Producers, int]:
         except msgspec.DecodeError:
             pass
     return Producers(), 0
+
+
+def forget_markers(folder: Path, offsets: Container[int]) -> None:
+    """Take aborted transactions with these markers out of the checkpoint, if there is one."""
+    producers, end_offset = _load_checkpoint(folder)
+    if end_offset:
+        producers.aborted = [entry for entry in producers.aborted if entry.last not in offsets]
+        write_sealed(folder / "checkpoint", _CHECKPOINT, producers.dump(end_offset), force=True)
 
 
 def write_start(folder: Path, offset: int) -> None:

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
-from penstock.deploy.broker.log.batches import HEADER_BYTES, PREFIX_BYTES, Batch
+from penstock.deploy.broker.log.batches import CONTROL, HEADER_BYTES, PREFIX_BYTES, Batch
 from penstock.deploy.broker.log.files import read_sealed, write_at, write_sealed
 from penstock.deploy.broker.log.problems import LogDamaged
 
@@ -79,6 +79,12 @@ class Segment:
             segment._index, segment._indexed_to = None, segment.size
         return segment
 
+    @classmethod
+    def swapped(cls, path: Path, index: Path) -> "Segment":
+        """A compaction's result that has just taken its place; `index` is moved beside it."""
+        index.replace(path.with_suffix(".index"))
+        return cls.load(path, created_ms=0)
+
     @property
     def index_path(self) -> Path:
         return self.path.with_suffix(".index")
@@ -104,16 +110,16 @@ class Segment:
 
     def _walked(self) -> Index:
         index, largest = Index(), -1
-        for position, base, _, _ in self._steps(0):
+        for position, base, _, _ in self.steps(0):
             index.note(base, position, largest)
             largest = max(largest, int.from_bytes(os.pread(self.fd, 8, position + 35), signed=True))
         return index
 
-    def write_index(self) -> None:
-        """Write what is known about the file beside it. The file must have been forced to the disk before."""
+    def write_index(self, path: Path | None = None) -> None:
+        """Write what is known about the file, beside it or elsewhere. The file must have been forced to the disk."""
         head = _HEAD.pack(self.base, self.size, self.next_offset, self.max_timestamp, self.created_ms)
         size = self.size
-        write_sealed(self.index_path, _KIND, head + self.index.packed(), force=False)
+        write_sealed(path or self.index_path, _KIND, head + self.index.packed(), force=False)
         self._indexed_to = size
 
     def append(self, pieces: list[bytes | memoryview], total: int) -> None:
@@ -129,7 +135,9 @@ class Segment:
             self.max_timestamp = max_timestamp
 
     def note_batch(self, batch: Batch) -> None:
-        self.note(batch.base_offset, batch.last_offset, batch.size, batch.max_timestamp)
+        """Markers' times count for nothing: they are of use to no look-up, and no reason to keep a segment."""
+        newest = -1 if batch.attributes & CONTROL else batch.max_timestamp
+        self.note(batch.base_offset, batch.last_offset, batch.size, newest)
 
     def cut_back(self) -> None:
         """End the file after the last batch that was counted in."""
@@ -154,7 +162,7 @@ class Segment:
             return self.size
         index = self.index
         entry = bisect_right(index.offsets, offset) - 1
-        for position, base, _, delta in self._steps(index.positions[entry] if entry >= 0 else 0):
+        for position, base, _, delta in self.steps(index.positions[entry] if entry >= 0 else 0):
             if base + delta >= offset:
                 return position
         return self.size
@@ -172,7 +180,7 @@ class Segment:
             positions = self.index.positions
             entry = bisect_right(positions, end) - 1
             start = max(position, positions[entry] if entry >= 0 else 0)
-            for at, base, size, _ in self._steps(start):
+            for at, base, size, _ in self.steps(start):
                 if at > position and at + size > end:
                     return at, base
                 if at >= limit:
@@ -185,7 +193,7 @@ class Segment:
             raise LogDamaged(self.path, position + len(data), f"the file ends here; {self.size} bytes were written")
         return data
 
-    def _steps(self, position: int) -> Iterator[tuple[int, int, int, int]]:
+    def steps(self, position: int = 0) -> Iterator[tuple[int, int, int, int]]:
         """(position, first offset, size, last offset delta) of each batch from `position` on."""
         chunk, start = b"", position
         while position < self.size:
