@@ -85,8 +85,8 @@ class PartitionLog:
 
     @property
     def last_stable_offset(self) -> int:
-        """Committed reads end here: at the first record of the first open transaction."""
-        return self._producers.stable(self._end)
+        """Committed reads end here: at the first record of the first open transaction that is not deleted."""
+        return max(self._producers.stable(self._end), self._start)
 
     @property
     def size_bytes(self) -> int:
@@ -184,7 +184,7 @@ class PartitionLog:
         OFFSET_OUT_OF_RANGE, for an offset before the start or after the end.
         """
         self._usable()
-        stable = self._producers.stable(self._end)
+        stable = self.last_stable_offset
         if not self._start <= offset <= self._end:
             raise LogProblem(
                 problems.OFFSET_OUT_OF_RANGE, f"offset {offset} is not in {self._start} to {self._end} ({self.folder})"

@@ -70,6 +70,8 @@ def open_folder(folder: Path, now_ms: int) -> Opened:
     if known > end:
         path = segments[-1].path
         raise LogDamaged(path, segments[-1].size, f"offset {end} comes next; all before {known} were written")
+    if start > end:
+        raise LogDamaged(segments[-1].path, segments[-1].size, f"offset {end} comes next; the log starts at {start}")
     for segment in segments:
         if segment.next_offset > known:
             unclean = True
@@ -184,5 +186,8 @@ def write_start(folder: Path, offset: int) -> None:
 
 
 def _read_start(folder: Path) -> int:
-    body = read_sealed(folder / "start", _START)
+    path = folder / "start"
+    body = read_sealed(path, _START)
+    if body is None and path.exists():
+        raise LogDamaged(path, 0, "no start offset. Without the file, all records that are left are readable again")
     return int.from_bytes(body) if body is not None else 0
