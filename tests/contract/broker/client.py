@@ -58,6 +58,9 @@ class Transactional(Protocol):
 class Client(Protocol):
     """A client library."""
 
+    codecs: frozenset[str]
+    """The compressions it can do here."""
+
     def create(self, topic: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> None: ...
 
     def delete(self, topic: str) -> None: ...

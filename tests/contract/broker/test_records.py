@@ -9,6 +9,8 @@ T0 = 1_700_000_000_000
 
 @pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
 def test_records_come_back_whole(client: Client, name: str, compression: str | None) -> None:
+    if compression is not None and compression not in client.codecs:
+        pytest.skip("this library cannot do that here")
     client.create(name, 2)
     sent = [
         Record(b"plain", b"k1", 0, T0),

@@ -26,6 +26,8 @@ def _check(codes: list[int]) -> None:
 
 
 class AioClient:
+    codecs = frozenset({"gzip", "snappy", "lz4", "zstd"})
+
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._loop = asyncio.new_event_loop()
@@ -181,7 +183,7 @@ class _Member:
 
     def assigned(self, count: int) -> set[int]:
         async def assigned() -> set[int]:
-            while len(partitions := self._consumer.assignment()) != count:
+            while len(partitions := self._consumer.assignment()) != count:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.02)
             return {place.partition for place in partitions}
 

@@ -8,7 +8,6 @@ from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     ConsumerGroupTopicPartitions,
-
     KafkaException,
     Producer,
     TopicPartition,
@@ -64,6 +63,8 @@ def _flush(producer: Any) -> None:
 
 
 class ConfluentClient:
+    codecs = frozenset({"gzip", "snappy", "lz4", "zstd"})
+
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -135,7 +136,9 @@ class ConfluentClient:
         return [offsets[index] for index in range(len(records))] if acks != 0 else []
 
     def _reader(self, **options: Any) -> Any:
-        return Consumer({"bootstrap.servers": self._bootstrap, "group.id": "none", "enable.auto.commit": False, **options})
+        return Consumer(
+            {"bootstrap.servers": self._bootstrap, "group.id": "none", "enable.auto.commit": False, **options}
+        )
 
     def read(
         self, topic: str, count: int, *, partition: int = 0, offset: int = 0, committed: bool = False

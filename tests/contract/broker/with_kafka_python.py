@@ -42,6 +42,8 @@ def _offsets(topic: str, offsets: Mapping[int, int]) -> dict[Any, Any]:
 
 
 class KafkaPythonClient:
+    codecs = frozenset({"gzip"})  # the others need packages of their own
+
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._admin = KafkaAdminClient(bootstrap_servers=bootstrap)
@@ -71,7 +73,10 @@ class KafkaPythonClient:
         return {name: entry["value"] for name, entry in described["topic"][topic].items()}
 
     def configure(self, topic: str, configs: Mapping[str, str]) -> None:
-        self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(configs))], incremental=True)
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, dict(configs))
+        outcome = self._admin.alter_configs([resource], incremental=True)["topic"][topic]
+        if "Error" in str(outcome):  # it tells of an error instead of raising it
+            raise ValueError(outcome)
 
     def produce(
         self,
@@ -158,7 +163,7 @@ class _Member:
         deadline = time.monotonic() + LIMIT
         while len(partitions := self.consumer.assignment()) != count:
             assert time.monotonic() < deadline, partitions
-            for polled in self.consumer.poll(timeout_ms=20).values():
+            for polled in self.consumer.poll(timeout_ms=500).values():
                 self._ahead += [
                     Record(each.value, each.key, each.partition, each.timestamp, tuple(each.headers), each.offset)
                     for each in polled
