@@ -31,6 +31,9 @@ _PLACE = struct.Struct(">q")
 _TAIL = struct.Struct(">hiqqqhii")
 _NO_EPOCH = b"\0\0\0\0"
 
+_new = tuple.__new__
+"""Half the time of calling a NamedTuple; a header is read for each batch that arrives or is recovered."""
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -70,7 +73,8 @@ def header_at(data: Buffer, position: int, limit: int) -> Batch | None:
     size = length + PREFIX_BYTES
     if size < HEADER_BYTES or position + size > limit or magic != MAGIC or base < 0 or delta < 0 or count < 0:
         return None
-    return Batch(position, size, base, crc, attributes, delta, first_ts, max_ts, pid, epoch, sequence, count)
+    fields = (position, size, base, crc, attributes, delta, first_ts, max_ts, pid, epoch, sequence, count)
+    return _new(Batch, fields)
 
 
 def walk(data: Buffer, position: int, limit: int) -> Iterator[Batch]:
@@ -78,13 +82,13 @@ def walk(data: Buffer, position: int, limit: int) -> Iterator[Batch]:
     batch = header_at(data, position, limit)
     while batch is not None:
         yield batch
-        batch = header_at(data, batch.end, limit)
+        batch = header_at(data, batch.position + batch.size, limit)
 
 
 def intact(data: Buffer, batch: Batch) -> bool:
     """Whether the batch's bytes have its checksum."""
-    with memoryview(data) as view:
-        return bool(crc32c(view[batch.position + CRC_FROM : batch.end]) == batch.crc)
+    view = data if isinstance(data, memoryview) else memoryview(data)
+    return crc32c(view[batch.position + CRC_FROM : batch.position + batch.size]) == batch.crc
 
 
 def split(data: Buffer, max_message_bytes: int) -> list[Batch]:

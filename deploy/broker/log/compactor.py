@@ -99,6 +99,9 @@ class Compactor:
             if child.returncode is None:
                 child.kill()
                 await child.wait()
+            if child.returncode != 0:
+                for path in log.folder.glob(f"*.{child.pid}.cleaned*"):
+                    path.unlink(missing_ok=True)
         if child.returncode != 0:
             last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
             raise LogProblem(problems.STORAGE_ERROR, f"{log.folder}: compaction failed: {last}")

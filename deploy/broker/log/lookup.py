@@ -12,7 +12,7 @@ from penstock.deploy.broker.log.segment import Segment
 def first_at(segments: Sequence[Segment], timestamp_ms: int, start: int) -> TimedOffset | None:
     """The first record, in offset order and from `start` on, whose timestamp is this or later."""
     for segment in segments:
-        if segment.max_timestamp >= timestamp_ms and segment.next_offset > start:
+        if segment.size and segment.max_timestamp >= timestamp_ms and segment.next_offset > start:
             found = _first_in(segment, timestamp_ms, start)
             if found is not None:
                 return found

@@ -331,11 +331,11 @@ class PartitionLog:
             raise LogProblem(problems.STORAGE_ERROR, f"{segment.path}: {problem.strerror}") from problem
         self._segments.append(segment)
         self._bases.append(segment.base)
-        self._dirty_since = None
         unsealed = [closed for closed in self._segments[:-1] if not closed.sealed]
         state = self._producers.dump(self._end)
         self._sealing = threading.Thread(target=self._seal, args=(unsealed, state), name="log-seal")
         self._sealing.start()
+        self._dirty_since = None
         return segment
 
     def _seal(self, segments: list[Segment], state: bytes) -> None:
@@ -365,15 +365,14 @@ class PartitionLog:
         Raises LogProblem where the disk fails. The log then takes no more appends, since the system may have forgotten
         what it could not write.
         """
-        sealing, since, segment = self._sealing, self._dirty_since, self._segments[-1]
-        if sealing is not None:
-            sealing.join()
+        segment, since = self._segments[-1], self._dirty_since
         if since is not None:
             self._dirty_since = None
             try:
                 segment.force()
             except OSError as problem:
                 self._failure = f"{segment.path}: {problem.strerror}"
+        self.wait_sealed()  # asked for last: a segment that was closed meanwhile is then being sealed
         self._usable(append=True)
 
     def flush_if_due(self) -> None:

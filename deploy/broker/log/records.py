@@ -20,6 +20,13 @@ _XERIAL_HEADER = 16
 """Java's snappy puts blocks behind such a header; librdkafka writes one bare block."""
 
 
+LARGEST = 128 << 20
+"""Bytes of one batch's records. A megabyte may claim to be gigabytes; such a batch is kept, but not looked into."""
+
+_ROOM = 1 << 16
+_INTO = {GZIP: cramjam.gzip.decompress_into, LZ4: cramjam.lz4.decompress_into, ZSTD: cramjam.zstd.decompress_into}
+
+
 class Columns(NamedTuple):
     """A batch's records side by side.
 
@@ -42,21 +49,26 @@ class Malformed(LogProblem):
 
 
 def decompress(body: Buffer, codec: int) -> bytes:
-    """A batch's records. Raises Malformed."""
+    """A batch's records. Raises Malformed, also for more than `LARGEST` bytes of them."""
     if codec == NONE:
         return bytes(body)
     try:
-        if codec == GZIP:
-            return bytes(cramjam.gzip.decompress(body))
         if codec == SNAPPY:
             return _snappy(bytes(body))
-        if codec == LZ4:
-            return bytes(cramjam.lz4.decompress(body))
-        if codec == ZSTD:
-            return bytes(cramjam.zstd.decompress(body))
-    except (cramjam.DecompressionError, ValueError, OverflowError, MemoryError) as problem:
+        into = _INTO[codec]
+        room = max(_ROOM, 16 * len(body))
+        while True:
+            out = bytearray(min(room, LARGEST))
+            try:
+                return bytes(memoryview(out)[: into(body, out)])
+            except cramjam.DecompressionError:
+                if room >= LARGEST:
+                    raise
+                room *= 8
+    except KeyError:
+        raise Malformed(f"unknown compression {codec}") from None
+    except (cramjam.DecompressionError, ValueError, OverflowError) as problem:
         raise Malformed(f"records do not decompress: {problem}") from problem
-    raise Malformed(f"unknown compression {codec}")
 
 
 def compress(body: bytes, codec: int) -> bytes:
@@ -73,15 +85,16 @@ def compress(body: bytes, codec: int) -> bytes:
 
 
 def _snappy(body: bytes) -> bytes:
-    if not body.startswith(_XERIAL):
-        return bytes(cramjam.snappy.decompress_raw(body))
-    parts: list[bytes] = []
-    at = _XERIAL_HEADER
-    while at < len(body):
-        size = int.from_bytes(body[at : at + 4])
-        parts.append(bytes(cramjam.snappy.decompress_raw(body[at + 4 : at + 4 + size])))
-        at += 4 + size
-    return b"".join(parts)
+    blocks = [body]
+    if body.startswith(_XERIAL):
+        blocks, at = [], _XERIAL_HEADER
+        while at < len(body):
+            size = int.from_bytes(body[at : at + 4])
+            blocks.append(body[at + 4 : at + 4 + size])
+            at += 4 + size
+    if sum(cramjam.snappy.decompress_raw_len(block) for block in blocks) > LARGEST:
+        raise Malformed(f"more than {LARGEST} bytes of records")
+    return b"".join([bytes(cramjam.snappy.decompress_raw(block)) for block in blocks])
 
 
 def columns(body: bytes, count: int) -> Columns:

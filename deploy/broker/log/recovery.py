@@ -64,6 +64,7 @@ def open_folder(folder: Path, now_ms: int) -> Opened:
             cut += _catch_up(segment, size, last=segment is segments[-1])
     if not segments:
         segments = [Segment(folder / f"{start:020d}.log", created_ms=now_ms)]
+        segments[0].path.touch()
         unclean = True
     producers, known = _load_checkpoint(folder)
     end = segments[-1].next_offset

@@ -33,11 +33,10 @@ class Index:
             column.frombytes(packed[number * third : (number + 1) * third])
         self.offsets, self.positions, self.times = columns
 
-    def note(self, offset: int, position: int, before: int) -> None:
-        if not self.positions or position - self.positions[-1] >= INDEX_EVERY:
-            self.offsets.append(offset)
-            self.positions.append(position)
-            self.times.append(before)
+    def add(self, offset: int, position: int, before: int) -> None:
+        self.offsets.append(offset)
+        self.positions.append(position)
+        self.times.append(before)
 
     def packed(self) -> bytes:
         return self.offsets.tobytes() + self.positions.tobytes() + self.times.tobytes()
@@ -111,7 +110,8 @@ class Segment:
     def _walked(self) -> Index:
         index, largest = Index(), -1
         for position, base, _, _ in self.steps(0):
-            index.note(base, position, largest)
+            if not index.positions or position - index.positions[-1] >= INDEX_EVERY:
+                index.add(base, position, largest)
             largest = max(largest, int.from_bytes(os.pread(self.fd, 8, position + 35), signed=True))
         return index
 
@@ -128,8 +128,10 @@ class Segment:
 
     def note(self, offset: int, last_offset: int, size: int, max_timestamp: int) -> None:
         """Count in the batch that lies at the end."""
-        self.index.note(offset, self.size, self.max_timestamp)
-        self.size += size
+        size_before, index = self.size, self._index or self.index
+        if not index.positions or size_before - index.positions[-1] >= INDEX_EVERY:
+            index.add(offset, size_before, self.max_timestamp)
+        self.size = size_before + size
         self.next_offset = last_offset + 1
         if max_timestamp > self.max_timestamp:
             self.max_timestamp = max_timestamp

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c
 
 from penstock.deploy.broker.log import Fsync, LogConfig, LogProblem, PartitionLog
+from penstock.deploy.broker.log.records import Malformed, compress, decompress
 from tests.unit.broker.batching import Got, batch, batches_of, records_of
 
 SMALL = LogConfig(segment_bytes=1200)
@@ -45,8 +47,6 @@ def code(log: PartitionLog, data: bytes) -> int:
 
 def resealed(data: bytes, at: int, new: bytes) -> bytes:
     """With other bytes at `at`, and a checksum that is right for them."""
-    from crc32c import crc32c
-
     changed = data[:at] + new + data[at + len(new) :]
     return changed[:17] + crc32c(changed[21:]).to_bytes(4) + changed[21:]
 
@@ -170,6 +170,7 @@ class TestTimes:
 
     def test_empty(self, log: PartitionLog) -> None:
         assert log.offset_for_time(0) is None
+        assert log.offset_for_time(-5) is None
         assert log.max_timestamp() is None
 
     def test_markers_are_no_records(self, log: PartitionLog) -> None:
@@ -200,6 +201,13 @@ class TestRefusals:
         for at in [*range(8, 12), *range(16, len(data))]:
             changed = data[:at] + bytes((data[at] ^ 0x55,)) + data[at + 1 :]
             assert code(log, changed) in (2, 87, 10)
+
+    @pytest.mark.parametrize("codec", [1, 2, 3, 4])
+    def test_a_megabyte_that_claims_to_be_a_gigabyte(self, log: PartitionLog, codec: int) -> None:
+        whole = compress(bytes(140 << 20), codec)
+        with pytest.raises(Malformed):
+            decompress(whole, codec)
+        assert decompress(compress(bytes(3 << 20), codec), codec) == bytes(3 << 20)
 
     @pytest.mark.parametrize("magic", [0, 1])
     def test_old_formats(self, log: PartitionLog, magic: int) -> None:
@@ -244,6 +252,13 @@ class TestRefusals:
         for use in (lambda: log.append(batch()), lambda: log.read(0, 1), lambda: log.clean(0)):
             with pytest.raises(LogProblem):
                 use()
+
+    def test_an_empty_log_is_opened_again(self, tmp_path: Path) -> None:
+        for _ in range(3):
+            log = PartitionLog(tmp_path, LogConfig())
+            assert (log.start_offset, log.end_offset, log.read(0, 1).records) == (0, 0, b"")
+            log.close()
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".index", ".log"]
 
     def test_destroy(self, tmp_path: Path) -> None:
         log = PartitionLog(tmp_path / "log", LogConfig())
