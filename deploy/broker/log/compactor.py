@@ -106,7 +106,11 @@ class Compactor:
             last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
             raise LogProblem(problems.STORAGE_ERROR, f"{log.folder}: compaction failed: {last}")
         await asyncio.to_thread(log.wait_sealed)
-        return self._take_over(log, segments, plan, msgspec.json.decode(answer, type=Result), state, started)
+        result = msgspec.json.decode(answer, type=Result)
+        if not self._take_over(log, segments, plan, result):
+            return None
+        await asyncio.to_thread(_note, log.folder, _after(state, plan, result, segments, started))
+        return _summary(segments, result)
 
     def compact_here(self, log: PartitionLog) -> Compacted | None:
         """The same in this process, and waiting for it."""
@@ -117,7 +121,10 @@ class Compactor:
         plan = self._plan(log, segments, state)
         result = compact(plan)
         assert result is not None
-        return self._take_over(log, segments, plan, result, state, self._now_ms())
+        if not self._take_over(log, segments, plan, result):
+            return None
+        _note(log.folder, _after(state, plan, result, segments, self._now_ms()))
+        return _summary(segments, result)
 
     def _eligible(self, log: PartitionLog) -> list[Segment]:
         """The closed segments, without the one that holds the log's last record: reads must find a way to the end."""
@@ -153,31 +160,20 @@ class Compactor:
         long_ago = self._now_ms() - log.config.delete_retention_ms
         return max((end for end, when in state.passes if when <= long_ago), default=state.settled_before)
 
-    def _take_over(
-        self, log: PartitionLog, segments: list[Segment], plan: Plan, result: Result, state: _State, started: int
-    ) -> Compacted | None:
+    def _take_over(self, log: PartitionLog, segments: list[Segment], plan: Plan, result: Result) -> bool:
+        """Put the result in the segments' place; False if the log is not what it was when the plan was made."""
         files = [Path(output.path) if output.path is not None else None for output in result.outputs]
         try:
             if plan.dead_markers:
                 log.forget_markers(frozenset(plan.dead_markers))
-            whole = all(_swapped(log, segments, *pair) for pair in zip(plan.groups, files, strict=True))
-            if whole:
-                sync_folder(log.folder)
-                end = segments[-1].next_offset
-                passes = [(upto, when) for upto, when in state.passes if upto > plan.settled_before]
-                if not passes or passes[-1][0] < end:
-                    passes.append((end, started))
-                done = _State(passes, plan.settled_before, result.dead_markers, result.pending)
-                write_sealed(log.folder / "compacted", _KIND, msgspec.msgpack.encode(done), force=True)
+            return all(_swapped(log, segments, *pair) for pair in zip(plan.groups, files, strict=True))
         except (LogProblem, FileNotFoundError):  # closed or deleted
-            return None
+            return False
         finally:
             for path in files:
                 if path is not None:
                     path.unlink(missing_ok=True)
                     path.with_suffix(".cleaned-index").unlink(missing_ok=True)
-        before, after = sum(segment.size for segment in segments), sum(output.size for output in result.outputs)
-        return Compacted(result.seen, result.kept, before, after) if whole else None
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -192,6 +188,26 @@ def _swapped(log: PartitionLog, segments: list[Segment], group: Group, cleaned: 
     if cleaned is None or not any(segment in log.segments for segment in old):
         return True
     return log.replace(old, cleaned, cleaned.with_suffix(".cleaned-index"), group.following)
+
+
+def _summary(segments: Sequence[Segment], result: Result) -> Compacted:
+    before, after = sum(segment.size for segment in segments), sum(output.size for output in result.outputs)
+    return Compacted(result.seen, result.kept, before, after)
+
+
+def _after(state: _State, plan: Plan, result: Result, segments: Sequence[Segment], started_ms: int) -> _State:
+    end = segments[-1].next_offset
+    passes = [(upto, when) for upto, when in state.passes if upto > plan.settled_before]
+    if not passes or passes[-1][0] < end:
+        passes.append((end, started_ms))
+    return _State(passes, plan.settled_before, result.dead_markers, result.pending)
+
+
+def _note(folder: Path, state: _State) -> None:
+    """Keep the state, after the renames that it tells of; not in the event loop, since the disk may take its time."""
+    with suppress(FileNotFoundError):
+        sync_folder(folder)
+        write_sealed(folder / "compacted", _KIND, msgspec.msgpack.encode(state), force=True)
 
 
 def _load(folder: Path) -> _State:

@@ -9,24 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from penstock.deploy.broker.log import lookup, problems, recovery
-from penstock.deploy.broker.log.batches import (
-    CODEC,
-    CONTROL,
-    HEADER_BYTES,
-    Batch,
-    check_client_batch,
-    header_at,
-    marker,
-    placed,
-    split,
-    stamped,
-)
+from penstock.deploy.broker.log.admission import admit, split
+from penstock.deploy.broker.log.batches import CONTROL, Batch, header_at, marker, placed, stamped
 from penstock.deploy.broker.log.config import LogConfig
 from penstock.deploy.broker.log.files import sync_folder
 from penstock.deploy.broker.log.fsync import Fsync
 from penstock.deploy.broker.log.problems import LogProblem
 from penstock.deploy.broker.log.producers import Aborted
-from penstock.deploy.broker.log.records import decompress, keyless
 from penstock.deploy.broker.log.results import Appended, ProducerInfo, Read, TimedOffset
 from penstock.deploy.broker.log.retention import expired
 from penstock.deploy.broker.log.segment import Segment
@@ -102,7 +91,7 @@ class PartitionLog:
         self._usable(append=True)
         batches = split(data, self.config.max_message_bytes)
         if from_client:
-            duplicate = self._checked(data, batches)
+            duplicate = admit(data, batches, self.config, self._producers)
             if duplicate is not None:
                 return duplicate
         now_ms = self._now_ms()
@@ -128,21 +117,6 @@ class PartitionLog:
         self._write([data], len(data), now_ms)
         self._count_in(memoryview(data), [batch], now_ms)
         return offset
-
-    def _checked(self, data: bytes | memoryview, batches: list[Batch]) -> Appended | None:
-        """What only clients must respect; returns where a repeated batch went."""
-        for batch in batches:
-            check_client_batch(batch, append_time=self.config.append_time)
-            if self.config.cleanup_compact:
-                body = decompress(data[batch.position + HEADER_BYTES : batch.end], batch.attributes & CODEC)
-                index = keyless(body, batch.record_count)
-                if index is not None:
-                    raise LogProblem(problems.INVALID_RECORD, "a compacted topic takes no record without key", index)
-        if all(batch.producer_id < 0 for batch in batches):
-            return None
-        if len(batches) > 1:
-            raise LogProblem(problems.INVALID_RECORD, "an idempotent producer sends one batch per partition")
-        return self._producers.check(batches[0])
 
     def _write(self, pieces: list[bytes | memoryview], total: int, now_ms: int) -> None:
         config, segment = self.config, self._segments[-1]

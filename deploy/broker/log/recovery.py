@@ -175,11 +175,15 @@ def _load_checkpoint(folder: Path) -> tuple[Producers, int]:
 
 
 def forget_markers(folder: Path, offsets: Container[int]) -> None:
-    """Take aborted transactions with these markers out of the checkpoint, if there is one."""
+    """Take aborted transactions with these markers out of the checkpoint, if there is one.
+
+    Not forced to the disk: the file systems in use keep the order of renames, and a checkpoint that comes out damaged
+    is made again without those transactions, as they have no records left.
+    """
     producers, end_offset = _load_checkpoint(folder)
     if end_offset:
         producers.aborted = [entry for entry in producers.aborted if entry.last not in offsets]
-        write_sealed(folder / "checkpoint", _CHECKPOINT, producers.dump(end_offset), force=True)
+        write_sealed(folder / "checkpoint", _CHECKPOINT, producers.dump(end_offset), force=False)
 
 
 def write_start(folder: Path, offset: int) -> None:
