@@ -16,7 +16,7 @@ NO_TIME = timedelta(0)
 def batch(
     values: list[bytes], *, producer: int = -1, epoch: int = -1, sequence: int = -1, attributes: int = 0
 ) -> bytes:
-    """A record batch of format 2, of records without keys shorter than 64 bytes."""
+    """A record batch of format 2, of values up to 50 bytes, without keys."""
     records = b""
     for index, value in enumerate(values):
         record = b"\0\0" + bytes([index * 2]) + b"\x01" + bytes([len(value) * 2]) + value + b"\0"
@@ -73,7 +73,15 @@ def produce(
     return answer.responses[0].partition_responses[0]
 
 
+def coordinate(wire: Wire, name: str, kind: int) -> None:
+    """Kafka makes the topic that a coordinator keeps its state in when the coordinator is first looked for."""
+    while wire.ask(ApiKey.FIND_COORDINATOR, 1, key=name, key_type=kind).error_code in (14, 15, 16):
+        pass
+
+
 def init(wire: Wire, name: str | None, timeout_ms: int = 60_000) -> tuple[int, int]:
+    if name is not None:
+        coordinate(wire, name, 1)
     while True:  # Kafka loads its coordinators in its time
         answer = wire.ask(
             ApiKey.INIT_PRODUCER_ID, 1, transactional_id=name, transaction_timeout=timedelta(milliseconds=timeout_ms)
@@ -138,7 +146,7 @@ class TestFetch:
         assert self.fetch(wire, topic, -1).error_code == 1
 
     def test_a_batch_larger_than_allowed_is_still_returned(self, wire: Wire, topic: str) -> None:
-        data = batch([b"x" * 60] * 60)
+        data = batch([b"x" * 50] * 60)
         produce(wire, topic, data)
         found = self.fetch(wire, topic, 1, max_bytes=10, partition_max_bytes=10)
         assert found.records[8:] == data[8:12] + found.records[12:16] + data[16:]
@@ -150,6 +158,7 @@ class TestFetch:
 
 class TestGroups:
     def commit(self, wire: Wire, group: str, topic: str, generation: int, member: str) -> int:
+        coordinate(wire, group, 0)
         partition = wire.nested(
             ApiKey.OFFSET_COMMIT,
             2,
@@ -174,6 +183,8 @@ class TestGroups:
                 return code
 
     def join(self, wire: Wire, group: str, session: float = 10.0, member: str = "") -> Any:
+        if group:
+            coordinate(wire, group, 0)
         protocol = wire.nested(ApiKey.JOIN_GROUP, 3, "JoinGroupRequestProtocol", name="range", metadata=b"")
         while True:
             answer = wire.ask(
@@ -235,6 +246,7 @@ class TestTransactions:
     def test_offsets_of_a_wrong_generation_are_refused(self, wire: Wire, topic: str, name: str) -> None:
         tid, group = f"{name}-t", f"{name}-g"
         producer, epoch = init(wire, tid)
+        coordinate(wire, group, 0)
         own = {"transactional_id": tid, "producer_id": producer, "producer_epoch": epoch}
 
         def commit(generation: int, member: str) -> int:
@@ -297,7 +309,7 @@ class TestTransactions:
 
 class TestConnections:
     def test_a_version_of_the_future(self, wire: Wire) -> None:
-        wire.send(struct.pack(">hhih", ApiKey.API_VERSIONS, 99, 0, 1) + b"x")
+        wire.send(struct.pack(">hhih", ApiKey.API_VERSIONS, 99, 0, 1) + b"x\0")
         answer = wire.answer(ApiKey.API_VERSIONS, 0)
         assert answer.error_code == 35
         assert any(each.api_key == ApiKey.API_VERSIONS for each in answer.api_keys)

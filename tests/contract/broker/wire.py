@@ -28,13 +28,13 @@ class Wire:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def ask(self, key: ApiKey, version: int, **fields: Any) -> Any:
+    def ask(self, api: ApiKey, version: int, /, **fields: Any) -> Any:
         """Send a request of these fields, and return the answer to it."""
-        schema = load_request_schema(key, version)
+        schema = load_request_schema(api, version)
         body = io.BytesIO()
         entity_writer(schema)(body, schema(**fields))
-        self.send(header(key, version, self._correlation) + body.getvalue())
-        return self.answer(key, version)
+        self.send(header(api, version, self._correlation) + body.getvalue())
+        return self.answer(api, version)
 
     def nested(self, key: ApiKey, version: int, schema_name: str, /, **fields: Any) -> Any:
         """A part of a request, by its schema's name."""
