@@ -111,10 +111,10 @@ def stamped(data: memoryview, batch: Batch, offset: int, now_ms: int) -> tuple[b
     return _LENGTHS.pack(offset, batch.size - PREFIX_BYTES) + _between(checksum) + tail, body
 
 
-def rewritten(batch: Batch, body: Buffer, count: int, *, max_timestamp: int, codec: int) -> bytes:
-    """The same batch with fewer records: offsets, timestamps and producer stay."""
+def rewritten(batch: Batch, body: Buffer, count: int, *, max_timestamp: int, drop: int = 0) -> bytes:
+    """The same batch with fewer records, and without some attributes: offsets and producer stay."""
     tail = _TAIL.pack(
-        batch.attributes & ~CODEC | codec,
+        batch.attributes & ~drop,
         batch.last_delta,
         batch.base_timestamp,
         max_timestamp,

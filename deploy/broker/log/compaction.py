@@ -55,12 +55,15 @@ class Plan(msgspec.Struct):
     Attributes:
         groups: the oldest first; together without a gap from the log's first segment on.
         aborted: (first offset, marker's offset, producer id) of transactions whose records go.
+        last_batches: first offsets of batches whose header stays in any case: the last of their producers, from which
+            the sequence numbers are known if there is no checkpoint.
         settled_before: records without value go from here down: they were long enough in the compacted part.
         dead_markers: offsets of transaction markers to leave out.
     """
 
     groups: list[Group]
     aborted: list[tuple[int, int, int]]
+    last_batches: list[int]
     settled_before: int
     dead_markers: list[int]
 
@@ -96,6 +99,7 @@ class Cleaner:
         self.pending = False
         self.dead_markers: list[int] = []
         self._settled_before = plan.settled_before
+        self._last_batches = frozenset(plan.last_batches)
         self._leave_out = frozenset(plan.dead_markers)
         self._keys: set[bytes] = set()
         self._aborted: dict[int, list[tuple[int, int]]] = {}
@@ -156,7 +160,7 @@ class Cleaner:
             return self._marker(data, batch)
         if batch.attributes & TRANSACTIONAL and self._was_aborted(pid, offset):
             self.seen += batch.record_count
-            return None
+            return self._emptied(batch)
         raw = bytes(data[batch.position : batch.end])
         try:
             body = decompress(raw[HEADER_BYTES:], batch.attributes & CODEC)
@@ -169,9 +173,15 @@ class Cleaner:
         self.kept += len(keep)
         if keep and batch.attributes & TRANSACTIONAL:
             self._markers.pop(pid, None)
-        if len(keep) == batch.record_count:
-            return raw
-        return _with_only(batch, body, records, keep) if keep else None
+        if not keep:
+            return self._emptied(batch)
+        return raw if len(keep) == batch.record_count else _with_only(batch, body, records, keep)
+
+    def _emptied(self, batch: Batch) -> bytes | None:
+        """Just the header, if it is a producer's last; part of no transaction, so that it keeps no marker."""
+        if batch.base_offset not in self._last_batches:
+            return None
+        return rewritten(batch, b"", 0, max_timestamp=-1, drop=CODEC | TRANSACTIONAL)
 
     def _last_ones(self, batch: Batch, records: Columns) -> list[int]:
         """The numbers of the records that stay, in order."""
@@ -221,7 +231,7 @@ def _with_only(batch: Batch, body: bytes, records: Columns, keep: list[int]) -> 
     if not batch.attributes & APPEND_TIME:
         timestamp = batch.base_timestamp + newest(body, (bounds[number] for number in keep))
     codec = batch.attributes & CODEC
-    return rewritten(batch, compress(rest, codec), len(keep), max_timestamp=timestamp, codec=codec)
+    return rewritten(batch, compress(rest, codec), len(keep), max_timestamp=timestamp)
 
 
 def compact(plan: Plan, proceed: Callable[[], bool] = lambda: True) -> Result | None:

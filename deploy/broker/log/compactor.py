@@ -154,7 +154,8 @@ class Compactor:
                 groups.append(Group(segment.base, after, [source], segment.created_ms))
                 size = segment.size
         aborted = [(entry.first, entry.last, entry.producer_id) for entry in log.aborted]
-        return Plan(groups, aborted, self._settled(log, state), state.dead_markers)
+        last_batches = [offset for offset in log.last_batches if offset < groups[-1].following]
+        return Plan(groups, aborted, last_batches, self._settled(log, state), state.dead_markers)
 
     def _settled(self, log: PartitionLog, state: _State) -> int:
         long_ago = self._now_ms() - log.config.delete_retention_ms

@@ -245,6 +245,11 @@ class PartitionLog:
         """For compaction: the transactions whose records are to go."""
         return tuple(self._producers.aborted)
 
+    @property
+    def last_batches(self) -> list[int]:
+        """For compaction: offsets of batches to keep, if need be without records, for their sequence numbers."""
+        return self._producers.last_batches()
+
     def forget_markers(self, offsets: Container[int]) -> None:
         """For compaction: these markers are about to go; of their transactions no record is left.
 

@@ -194,6 +194,10 @@ class Producers:
             for pid, state in self._states.items()
         ]
 
+    def last_batches(self) -> list[int]:
+        """The first offset of each producer's last batch."""
+        return [state.batches[-1].first_offset for state in self._states.values() if state.batches]
+
     def dump(self, end_offset: int) -> bytes:
         """The state as of `end_offset`, for a checkpoint."""
         producers = [

@@ -229,6 +229,33 @@ class TestTransactions:
             clock.now += rng.choice([0, DAY / 2, 2 * DAY])
         log.close()
 
+    @pytest.mark.parametrize("commit", [True, False])
+    def test_sequences_are_known_without_a_checkpoint(self, tmp_path: Path, commit: bool) -> None:
+        """Though no record of the producer is left."""
+        clock = Clock()
+        log, compactor = open_log(tmp_path, clock), Compactor(clock=clock)
+        for n in range(4):
+            log.append(batch([(b"k", b"old")] * 2, producer=1, epoch=0, sequence=n * 2, transactional=True, codec=4))
+            log.append_marker(1, 0, commit=commit)
+        for _ in range(10):
+            log.append(batch([(b"k", b"v" * 200)]))
+        for _ in range(3):
+            compactor.compact_here(log)
+            clock.now += 2 * DAY
+        assert len(batches_of(log.read(0, 1 << 20).records)) <= 3
+        log.close()
+        for path in [*tmp_path.glob("*.index"), tmp_path / "checkpoint"]:
+            path.unlink()
+        log = open_log(tmp_path, clock)
+        assert (log.open_transactions(), log.last_stable_offset) == ({}, log.end_offset)
+        assert log.read(0, 1 << 20, committed=True).aborted == ()
+        assert [got.key for got in committed(log)][:1] == [b"k"]
+        assert log.max_timestamp() is not None
+        again = log.append(batch([(b"k", b"old")] * 2, producer=1, epoch=0, sequence=6, transactional=True))
+        assert (again.duplicate, again.first_offset, again.last_offset) == (True, 9, 10)
+        log.append(batch([(b"k", b"new")], producer=1, epoch=0, sequence=8, transactional=True))
+        log.close()
+
     def test_markers_go_in_the_end(self, tmp_path: Path) -> None:
         clock = Clock()
         log, compactor = open_log(tmp_path, clock), Compactor(clock=clock)
