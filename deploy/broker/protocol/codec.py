@@ -4,13 +4,31 @@ kio decodes in Rust. Its encoders are slower than Kafka's by reflection, so ours
 (`encoders`). A version's module takes 10 ms to import, all of them two seconds, so each is loaded at its first use.
 """
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kio.index import load_request_schema, load_response_schema
-from kio.serial import entity_reader
-
 from penstock.deploy.broker.protocol.encoders import Encoder, compile_encoder
+
+
+@contextmanager
+def _without_hypothesis() -> Iterator[None]:
+    """kio registers test strategies with hypothesis where it is installed: 0.2 s of a start that should take 0.4."""
+    if "hypothesis" in sys.modules:
+        yield
+        return
+    sys.modules["hypothesis"] = None  # type: ignore[assignment] # which makes its import an ImportError
+    try:
+        yield
+    finally:
+        del sys.modules["hypothesis"]
+
+
+with _without_hypothesis():
+    from kio.index import load_request_schema, load_response_schema
+    from kio.serial import entity_reader
 
 
 @dataclass(frozen=True, slots=True)
