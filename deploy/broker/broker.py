@@ -12,10 +12,10 @@ from penstock.deploy.broker import folder
 from penstock.deploy.broker.data import FetchRequests, ProduceRequests
 from penstock.deploy.broker.durability import CHANGES, GroupCommit
 from penstock.deploy.broker.groups import GroupRequests, Groups, OffsetRequests
-from penstock.deploy.broker.log import Compactor, Fsync, Journal, LogConfig, PartitionLog
+from penstock.deploy.broker.log import Compactor, Fsync, Journal, LogConfig, LogProblem, PartitionLog
 from penstock.deploy.broker.protocol import Handler
 from penstock.deploy.broker.server import Connection
-from penstock.deploy.broker.topics import Node, Topics
+from penstock.deploy.broker.topics import Node, Partition, Topic, Topics
 from penstock.deploy.broker.topics.admin import AdminRequests
 from penstock.deploy.broker.topics.described import ConfigRequests
 from penstock.deploy.broker.topics.metadata import VERSIONS, MetadataRequests
@@ -62,7 +62,7 @@ class Broker:
         self.topics = Topics(data, self._open_log, touched)
         loop = asyncio.get_running_loop()
         self.groups = Groups(data, loop.time, expire_on_disconnect=settings.expire_on_disconnect)
-        self.topics.on_deletion(lambda topic: self.groups.offsets.delete_topic(topic.name))
+        self.topics.on_deletion(self._topic_deleted)
         self.transactions = Transactions(data, _Effects(self.topics, self.groups))
         self._recover()
         self._handlers = self._all_handlers()
@@ -90,15 +90,23 @@ class Broker:
     def _open_log(self, path: Path, config: LogConfig) -> PartitionLog:
         return PartitionLog(path, config, fsync=self._log_fsync)
 
+    def _topic_deleted(self, topic: Topic) -> None:
+        self.groups.offsets.delete_topic(topic.name)
+        if self._group_commit is not None:
+            for partition in topic.partitions:
+                self._group_commit.deleted(partition.log)
+
     def _journals(self) -> Iterator[Journal]:
         yield self.topics.journal
         yield self.groups.journal
         yield self.transactions.journal
 
-    def _logs(self) -> Iterator[PartitionLog]:
+    def _partitions(self) -> Iterator[tuple[str, Partition]]:
+        """All of now, with their names; those that are deleted before their turn comes are left out."""
         for topic in self.topics:
             for partition in topic.partitions:
-                yield partition.log
+                if self.topics.get(topic.name) is topic:
+                    yield f"{topic.name}-{partition.index}", partition
 
     def _recover(self) -> None:
         """Finish prepared transactions, and abort what no transaction accounts for: after a power failure a log may
@@ -148,13 +156,12 @@ class Broker:
         self.transactions.tick()
 
     async def _clean(self) -> None:
-        for topic in self.topics:
-            for partition in topic.partitions:
-                try:
-                    await self._clean_one(partition.log)
-                except Exception:  # one damaged log must not keep the others from it
-                    log.exception("%s-%d: retention or compaction failed", topic.name, partition.index)
-                await asyncio.sleep(0)  # requests in between
+        for name, partition in self._partitions():
+            try:
+                await self._clean_one(partition.log)
+            except Exception:  # one damaged log must not keep the others from it
+                log.exception("%s: retention or compaction failed", name)
+            await asyncio.sleep(0)  # requests in between
 
     async def _clean_one(self, each: PartitionLog) -> None:
         each.clean(time.time())
@@ -165,8 +172,11 @@ class Broker:
         for journal in self._journals():
             journal.sync()
         loop = asyncio.get_running_loop()
-        for each in list(self._logs()):
-            await loop.run_in_executor(None, each.flush_if_due)
+        for name, partition in self._partitions():
+            try:
+                await loop.run_in_executor(None, partition.log.flush_if_due)
+            except LogProblem as problem:
+                log.error("%s: %s", name, problem.message)
 
 
 class _Effects:

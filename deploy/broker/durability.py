@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
-from penstock.deploy.broker.log import Journal, PartitionLog
+from penstock.deploy.broker.log import Journal, LogProblem, PartitionLog
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, Handler, Result
 
 CHANGES = frozenset(
@@ -38,12 +38,19 @@ class GroupCommit:
     def __init__(self, journals: Callable[[], Iterable[Journal]]) -> None:
         self._journals = journals
         self._dirty: set[PartitionLog] = set()
+        self._deleted: set[PartitionLog] = set()  # during a round
         self._held: list[tuple[asyncio.Future[Answer], Answer]] = []
         self._round: asyncio.Future[None] | None = None
 
     def touched(self, log: PartitionLog) -> None:
         """It was appended to."""
         self._dirty.add(log)
+
+    def deleted(self, log: PartitionLog) -> None:
+        """Its records are gone, and nothing is promised about them any more."""
+        self._dirty.discard(log)
+        if self._round is not None:
+            self._deleted.add(log)
 
     def wrap(self, handler: Handler) -> Handler:
         """The handler, with its answers held."""
@@ -67,11 +74,12 @@ class GroupCommit:
         for journal in self._journals():  # here, not in the thread: a journal may replace its file while it grows
             journal.sync()
         loop = asyncio.get_running_loop()
-        self._round = loop.run_in_executor(None, _flush, dirty)
+        self._round = loop.run_in_executor(None, self._flush, dirty)
         self._round.add_done_callback(lambda done: self._end(done, held))
 
     def _end(self, done: "asyncio.Future[None]", held: list[tuple["asyncio.Future[Answer]", Answer]]) -> None:
         self._round = None
+        self._deleted.clear()
         error = done.exception()
         for future, answer in held:
             if future.done():
@@ -83,7 +91,10 @@ class GroupCommit:
         if self._held:
             self._begin()
 
-
-def _flush(logs: set[PartitionLog]) -> None:
-    for log in logs:
-        log.flush()
+    def _flush(self, logs: set[PartitionLog]) -> None:
+        for log in logs:
+            try:
+                log.flush()
+            except LogProblem:
+                if log not in self._deleted:
+                    raise

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, ErrorCode, Handler
 from penstock.deploy.broker.topics.configs import ConfigProblem, check
 from penstock.deploy.broker.topics.described import entries
@@ -61,7 +62,10 @@ class AdminRequests:
             check(configs)
         except ConfigProblem as problem:
             raise _Refused(ErrorCode.INVALID_CONFIG, str(problem)) from None
-        identity = bytes(16) if dry_run else self._topics.create(one.name, partitions, configs).id
+        try:
+            identity = bytes(16) if dry_run else self._topics.create(one.name, partitions, configs).id
+        except (LogProblem, OSError) as problem:
+            raise _Refused(ErrorCode.KAFKA_STORAGE_ERROR, str(problem)) from problem
         return {
             "name": one.name,
             "topic_id": identity,

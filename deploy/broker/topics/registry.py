@@ -140,7 +140,13 @@ class Topics:
             if re.fullmatch(r"\d+", leftover.name[len(name) + 1 :]):
                 shutil.rmtree(leftover)
         self._store(topic, partitions)
-        self._grow(topic, partitions)
+        try:
+            self._grow(topic, partitions)
+        except BaseException:
+            self.journal.append((name,), None)
+            for partition in topic.partitions:
+                partition.destroy()
+            raise
         self._topics[name] = self._ids[topic.id] = topic
         return topic
 

@@ -10,17 +10,20 @@ Each state is in the journal before anything is done about it: a commit that was
 finished when it starts again. Markers and offsets may then be written twice, which changes nothing.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from penstock.deploy.broker.log import Journal
 from penstock.deploy.broker.protocol import ErrorCode
+
+log = logging.getLogger(__name__)
 
 _LAST_EPOCH = 32766  # then a new producer id: 32767 is kept for fencing
 _ID_BLOCK = 1000  # producer ids taken from the journal at once
@@ -110,15 +113,18 @@ class Transactions:
     def recover(self) -> None:
         """Finish what was prepared when the broker last ended."""
         for each in self:
-            if each.state in (State.PREPARE_COMMIT, State.PREPARE_ABORT):
-                self._finish(each, commit=each.state is State.PREPARE_COMMIT)
+            self._finish(each)
 
     def tick(self) -> None:
-        """Abort the transactions that took too long, and fence their producers."""
+        """Abort the transactions that took too long, and fence their producers; finish what could not be finished."""
         now = self._clock() * 1000
         for each in self:
-            if each.state is State.ONGOING and each.started_ms + each.timeout_ms <= now:
-                self._fence(each)
+            try:
+                if each.state is State.ONGOING and each.started_ms + each.timeout_ms <= now:
+                    self._fence(each)
+                self._finish(each)
+            except Exception:  # its log takes no more, say: that is not the others' concern
+                log.exception("transaction %s cannot be finished now", each.id)
 
     def close(self) -> None:
         self.journal.close()
@@ -149,15 +155,13 @@ class Transactions:
             return ErrorCode.PRODUCER_FENCED, -1, -1
         if each.state is State.ONGOING:
             self._fence(each)
-        each.last = each.producer_id, each.epoch
+        self._finish(each)
+        last, fresh = (each.producer_id, each.epoch), (each.producer_id, each.epoch + 1)
         if each.epoch >= _LAST_EPOCH:
-            self._producers.pop(each.producer_id, None)
-            each.producer_id, each.epoch = self._new_id(), -1
+            fresh = self._new_id(), 0
+        self._move(each, producer_id=fresh[0], epoch=fresh[1], last=last, timeout_ms=timeout_ms, state=State.EMPTY)
+        self._producers.pop(last[0], None)
         self._producers[each.producer_id] = each
-        each.epoch += 1
-        each.timeout_ms = timeout_ms
-        each.state = State.EMPTY
-        self._store(each)
         return ErrorCode.NONE, each.producer_id, each.epoch
 
     def check(self, name: str, producer_id: int, epoch: int) -> ErrorCode:
@@ -170,15 +174,14 @@ class Transactions:
     def add(self, name: str, *, partitions: set[tuple[str, int]] | None = None, group: str | None = None) -> None:
         """Partitions to write to, or a group to commit offsets of, in the transaction, which may begin with them."""
         each = self._transactions[name]
-        more = partitions or set()
+        self._finish(each)
+        partitions = each.partitions | (partitions or set())
+        groups = each.groups | ({group} if group is not None else set())
         if each.state is not State.ONGOING:
-            each.state, each.started_ms = State.ONGOING, int(self._clock() * 1000)
-        elif more <= each.partitions and (group is None or group in each.groups):
-            return
-        each.partitions |= more
-        if group is not None:
-            each.groups.add(group)
-        self._store(each)
+            now = int(self._clock() * 1000)
+            self._move(each, state=State.ONGOING, started_ms=now, partitions=partitions, groups=groups)
+        elif (partitions, groups) != (each.partitions, each.groups):
+            self._move(each, partitions=partitions, groups=groups)
 
     def has_group(self, name: str, group: str) -> bool:
         """Whether the transaction under way was to commit offsets of the group."""
@@ -199,7 +202,7 @@ class Transactions:
         each = self._transactions[name]
         if each.state is State.ONGOING:
             self._end(each, commit=commit)
-            return ErrorCode.NONE
+        self._finish(each)
         done = State.COMPLETE_COMMIT if commit else State.COMPLETE_ABORT
         return ErrorCode.NONE if each.state is done else ErrorCode.INVALID_TXN_STATE
 
@@ -212,23 +215,28 @@ class Transactions:
 
     def _fence(self, each: Transaction) -> None:
         """Abort in place of its producer, whose epoch is over with it."""
-        each.last = each.producer_id, each.epoch
-        each.epoch += 1
-        self._end(each, commit=False)
+        self._move(each, last=(each.producer_id, each.epoch), epoch=each.epoch + 1, state=State.PREPARE_ABORT)
 
     def _end(self, each: Transaction, *, commit: bool) -> None:
-        each.state = State.PREPARE_COMMIT if commit else State.PREPARE_ABORT
-        self._store(each)
-        self._finish(each, commit=commit)
+        self._move(each, state=State.PREPARE_COMMIT if commit else State.PREPARE_ABORT)
 
-    def _finish(self, each: Transaction, *, commit: bool) -> None:
+    def _finish(self, each: Transaction) -> None:
+        """What is left to do for one that is prepared. Where that fails it stays so, and is tried again."""
+        if each.state not in (State.PREPARE_COMMIT, State.PREPARE_ABORT):
+            return
+        commit = each.state is State.PREPARE_COMMIT
         for topic, partition in sorted(each.partitions):
             self._effects.write_marker(topic, partition, each.producer_id, each.epoch, commit=commit)
         for group in sorted(each.groups):
             self._effects.end_offsets(group, each.producer_id, commit=commit)
-        each.state = State.COMPLETE_COMMIT if commit else State.COMPLETE_ABORT
-        each.partitions, each.groups, each.started_ms = set(), set(), -1
-        self._store(each)
+        done = State.COMPLETE_COMMIT if commit else State.COMPLETE_ABORT
+        self._move(each, state=done, partitions=set(), groups=set(), started_ms=-1)
+
+    def _move(self, each: Transaction, **changes: Any) -> None:
+        """Change it, in the journal first: where that fails, nothing has happened."""
+        self._store(replace(each, **changes))
+        for name, value in changes.items():
+            setattr(each, name, value)
 
     # -- the journal
 

@@ -74,6 +74,19 @@ def test_a_commit_reaches_every_partition_and_group(transactions: Transactions, 
     assert len(written.done) == 3
 
 
+def test_what_could_not_be_finished_is_tried_again(transactions: Transactions, written: Written) -> None:
+    pid, epoch = init(transactions)
+    transactions.add("t", partitions={("out", 0)})
+    written.fails = True
+    for _ in range(2):
+        with pytest.raises(OSError, match="no space"):
+            transactions.end("t", commit=True)
+    written.fails = False
+    transactions.tick()
+    assert written.done == [("out", 0, pid, epoch, True)]
+    assert transactions.end("t", commit=True) is ErrorCode.NONE
+
+
 def test_nothing_to_end(transactions: Transactions) -> None:
     init(transactions)
     assert transactions.end("t", commit=True) is ErrorCode.INVALID_TXN_STATE
