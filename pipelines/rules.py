@@ -1,5 +1,6 @@
 """The rules of a right topology. Each is a function that yields every problem it finds; none stops at the first."""
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,12 +9,13 @@ from typing import Any
 from penstock.agents import steps as s
 from penstock.agents.location import Location
 from penstock.agents.topics import Topic
-from penstock.pipelines.annotations import MISSING, codec, name_of
+from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
 from penstock.pipelines.copartition import copartition_problems
 from penstock.pipelines.cycles import cycle_problems
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.pipelines.typing_rules import field_problems, type_problems
+from penstock.tables.aggregates import Fold
 
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 Named = tuple[str, str, str, Location]
@@ -116,6 +118,33 @@ def _shown(step: s.Step, part: str) -> str:
     return name_of(getattr(step, f"{part}_type"))
 
 
+def functions(topology: Topology) -> Iterator[Problem]:
+    """Steps are given plain functions, and agents coroutines."""
+    for group in topology.groups:
+        for step in group.steps:
+            node = f"{group.app_id}: {step.label}"
+            for fn in _functions(step):
+                if not callable(fn):
+                    what = f"it was given {fn!r}, which is not a function"
+                    yield Problem("function", node, step.location, what, "give it a function of the record's value")
+                elif inspect.iscoroutinefunction(fn) and not isinstance(step, s.Agent):
+                    what = f"{label_of(fn)} is a coroutine function, and steps call plain ones"
+                    yield Problem("function", node, step.location, what, "await in the body of an agent instead")
+            if isinstance(step, s.Agent) and not (
+                inspect.iscoroutinefunction(step.fn) or inspect.isasyncgenfunction(step.fn)
+            ):
+                advice = "write it as `async def body(stream): async for value in stream: ...`"
+                yield Problem("function", node, step.location, "its body is not a coroutine function", advice)
+
+
+def _functions(step: s.Step) -> tuple[Any, ...]:
+    if isinstance(step, s.Branch):
+        return step.predicates
+    if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fold):
+        return (step.aggregation.add,)
+    return (step.fn,) if hasattr(step, "fn") else ()
+
+
 def ownership(topology: Topology) -> Iterator[Problem]:
     """A group is one consumer group: its streams and tables meet only each other."""
     for group in topology.groups:
@@ -152,6 +181,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     duplicates,
     topics,
     ownership,
+    functions,
     codecs,
     field_problems,
     type_problems,
