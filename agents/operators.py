@@ -106,7 +106,7 @@ class SourceOperator(Operator):
             times = self.each(self.time, block)
             left = iter(times)
             try:
-                block.stamps = [t if type(t) is int else _milliseconds(t) for t in left]
+                block.stamps = [t if type(t) is int else milliseconds(t) for t in left]
             except TypeError as exc:
                 raise self.error(block, len(times) - length_hint(left) - 1, str(exc)) from exc
         self.forward(block)
@@ -123,7 +123,8 @@ class SourceOperator(Operator):
         return RecordError(batch.topic, batch.partition, batch.offsets[row], self.where, reason, advice)
 
 
-def _milliseconds(time: object) -> int:
+def milliseconds(time: object) -> int:
+    """An event time as ms since 1970. Raises TypeError for what is none, and for a datetime without a time zone."""
     if isinstance(time, datetime) and time.tzinfo is not None:
         return round((time - EPOCH).total_seconds() * 1000)
     if isinstance(time, int):

@@ -71,7 +71,7 @@ def topics(topology: Topology) -> Iterator[Problem]:
                 yield Problem("codec" if "codec" in what else "topic", group.app_id, topic.location, what, advice)
             have = first.setdefault(topic.name, topic)
             if have is not topic and not _alike(have, topic):
-                what = f"topic {topic.name!r} is declared with other types or partitions at {have.location}"
+                what = f"topic {topic.name!r} is declared with other types, partitions or configs at {have.location}"
                 yield Problem("duplicate-name", group.app_id, topic.location, what, "declare it once and import it")
 
 
@@ -85,7 +85,8 @@ def _sunk(group: GroupTopology) -> Iterator[Topic[Any, Any]]:
 
 def _alike(a: Topic[Any, Any], b: Topic[Any, Any]) -> bool:
     same_count = a.partitions is None or b.partitions is None or a.partitions == b.partitions
-    return same_count and a.key == b.key and a.value == b.value
+    same_types = a.key == b.key and a.value == b.value
+    return same_count and same_types and a.creation_config() == b.creation_config()
 
 
 def codecs(topology: Topology) -> Iterator[Problem]:
@@ -157,6 +158,16 @@ def ownership(topology: Topology) -> Iterator[Problem]:
             if isinstance(step, s.Join) and id(step.table) not in tables:
                 what = f"it joins table {step.table.name!r} of another group"
                 yield Problem("group", node, step.location, what, "declare the table in this group, from its topic")
+        for stage in group.stages:
+            filled = {step.table.name for step in stage.steps if isinstance(step, s.Aggregate | s.ToTable)}
+            for step in stage.steps:
+                if isinstance(step, s.Join) and step.table.name in filled:
+                    node = f"{group.app_id}: {step.label}"
+                    what = (
+                        f"the records it joins fill table {step.table.name!r} themselves, in an order nobody promises"
+                    )
+                    advice = "use what the aggregate sends on, or bring the stream to the table through a group_by"
+                    yield Problem("group", node, step.location, what, advice)
         read = {topic.name for topic in group.reads}
         for spec, beside, location in group.own_tables:
             if beside is not None and beside.name not in read:
