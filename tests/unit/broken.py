@@ -34,6 +34,15 @@ pipeline = Pipeline("shop")
 """
 
 SNIPPETS = {
+    "own table": """
+own = pipeline.group("own")
+mine = own.stream(bids).aggregate("mine", Summary, count=Count())
+#! group: the records it joins fill table 'mine' themselves -> Use what the aggregate sends on
+own.stream(bids).join(mine.table, first)
+kept = own.table("kept", numbers)
+#! group: the records it joins fill table 'kept' themselves -> bring the stream to the table through a group_by
+own.stream(numbers).join(kept, first)
+""",
     "groups": """
 pipeline.group("twice").stream(bids).filter(item)
 #! duplicate-name: a second group is named 'twice'; the first is at -> Give one of them another name

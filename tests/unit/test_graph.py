@@ -160,7 +160,7 @@ def test_json_is_the_whole_description() -> None:
     items, alerts = read["groups"]
     assert items["id"] == "shop.items"
     assert items["stages"][2]["steps"] == [
-        {"step": "aggregate 'summary' (count=Count, most=Max)", "table": "summary"},
+        {"step": "aggregate 'summary' (count=Count, most=Max)", "table": "summary", "detail": "most=price"},
         {"step": "left_join with 'names' (named)", "inputs": [0], "table": "names"},
         {"step": "to 'summaries'", "inputs": [1], "writes": "summaries"},
     ]
