@@ -96,7 +96,9 @@ class SourceOperator(Operator):
         left = iter(batch.values)
         decode = self._decode
         try:
-            values = [decode(raw) for raw in left]
+            values = list(map(decode, left))
+            if len(values) < len(batch.values):  # map() takes a decoder's StopIteration for the end of the batch
+                raise ValueError("the decoder raised StopIteration")
         except Exception as exc:
             raise self._undecodable(batch, len(batch.values) - length_hint(left) - 1, exc) from exc
         self.run(Block(batch, values))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.pipelines import Count, Group, Pipeline, RecordError, Sum, Topic, TopologyDriver
+from penstock.pipelines import Count, Group, Pipeline, RecordError, Serde, Sum, Topic, TopologyDriver
 
 Declare = Callable[[Group], object]
 
@@ -287,3 +287,19 @@ def test_event_times_stay_with_their_records() -> None:
     with TopologyDriver(declared(declare), partitions=1) as driver:
         driver.send_all(numbers, (("k", n) for n in range(1, 9)))
         assert [(r.value, r.timestamp) for r in driver.read(results)] == [(n, n * 10) for n in (1, 5, 5, 7, 8, 8)]
+
+
+def test_a_decoder_that_raises_stop_iteration_loses_nothing() -> None:
+    """Read by map(), such a batch would look complete after its first record."""
+
+    def decode(raw: bytes) -> int:
+        return next(iter([])) if raw == b"2" else int(raw)
+
+    odd: Serde[int] = Serde("odd", int, lambda n: b"%d" % n, decode)
+    pipeline = Pipeline("p")
+    pipeline.group("g").stream(Topic("odd", key=str, value=odd, partitions=1)).to(results)
+    with TopologyDriver(pipeline) as driver:
+        for n in (1, 2, 3):
+            driver.send(Topic("odd", key=str, value=odd, partitions=1), n, key="k")
+        with pytest.raises(RecordError, match=r"odd\[0\]@1: .*StopIteration"):
+            driver.process()
