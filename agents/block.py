@@ -76,19 +76,19 @@ class Block:
     def raw_keys(self) -> list[bytes | None]:
         """The source's encoded keys of these rows."""
         keys = self.batch.keys
-        return keys if self.rows is None else [keys[i] for i in self.rows]
+        return keys if self.rows is None else list(map(keys.__getitem__, self.rows))
 
     def raw_values(self) -> list[bytes | None]:
         """The source's encoded values of these rows."""
         values = self.batch.values
-        return values if self.rows is None else [values[i] for i in self.rows]
+        return values if self.rows is None else list(map(values.__getitem__, self.rows))
 
     def timestamps(self) -> list[int]:
         """Event times in ms."""
         if self.stamps is not None:
             return self.stamps
         stamps = self.batch.timestamps
-        return stamps if self.rows is None else [stamps[i] for i in self.rows]
+        return stamps if self.rows is None else list(map(stamps.__getitem__, self.rows))
 
     def headers(self) -> list[Sequence[tuple[str, bytes | None]]] | None:
         """Headers of these rows; None where no record of the batch has any."""

@@ -179,8 +179,13 @@ class GroupRuntime:
         if partitioner.partitions == 1:
             self.outbox.append_rows(topic, 0, keys, values, timestamps, headers)
             return
+        targets = self._targets(partitioner, keys)
+        if targets.count(targets[0]) == len(targets):
+            # Where a step keeps the key and both topics have as many partitions, a batch's keys stay together.
+            self.outbox.append_rows(topic, targets[0], keys, values, timestamps, headers)
+            return
         rows: list[list[int]] = [[] for _ in range(partitioner.partitions)]
-        for row, partition in enumerate(self._targets(partitioner, keys)):
+        for row, partition in enumerate(targets):
             rows[partition].append(row)
         for partition, mine in enumerate(rows):
             if mine:
@@ -194,7 +199,7 @@ class GroupRuntime:
                 )
 
     def _targets(self, partitioner: Partitioner, keys: Sequence[bytes | None]) -> list[int]:
-        if None not in keys:
+        if all(keys) or None not in keys:
             return partitioner.of(keys)  # type: ignore[arg-type]
         self._keyless = (self._keyless + 1) % partitioner.partitions
         return [self._keyless if key is None else partitioner.of((key,))[0] for key in keys]

@@ -22,6 +22,7 @@ class Location:
 def caller() -> Location:
     """The nearest line outside Penstock on the current call stack."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("penstock."):
+    # typing calls for `Topic[str, int](...)`
+    while frame.f_back is not None and f"{frame.f_globals.get('__name__')}.".startswith(("penstock.", "typing.")):
         frame = frame.f_back
     return Location(frame.f_code.co_filename, frame.f_lineno)

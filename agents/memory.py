@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.operators import Headers
-from penstock.tables.checkpoint import Owner, Partition
+from penstock.tables.checkpoint import Fenced, Owner, Partition
 
 Row = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes | None]]]
 """(key, value, timestamp in ms, headers)"""
@@ -17,6 +17,8 @@ class MemoryBroker:
 
     topics: dict[str, list[list[Row]]] = field(default_factory=dict)
     offsets: dict[str, dict[Partition, int]] = field(default_factory=dict)
+    owners: dict[str, Owner] = field(default_factory=dict)
+    """Per group the one membership that may commit; a group without an entry takes any."""
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a topic; nothing happens where it is there."""
@@ -90,6 +92,8 @@ class MemoryTransaction:
 
     async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         """See `Transaction.commit`."""
+        if self._broker.owners.get(self._group, owner) != owner:
+            raise Fenced(f"{self._group}: {owner} is outdated")
         for topic, partition, rows in self._sent:
             self._broker.append(topic, partition, rows)
         self._broker.offsets.setdefault(self._group, {}).update(offsets)

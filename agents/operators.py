@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block, Record
 from penstock.agents.errors import RecordError
-from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
@@ -59,7 +58,7 @@ class Operator:
         try:
             return [fn(value) for value in left]
         except Exception as exc:
-            raise self.raised(block, _index(block, left), exc) from exc
+            raise self.raised(block, failed_at(block, left), exc) from exc
 
     def raised(self, block: Block, position: int, exc: Exception) -> RecordError:
         """The user's function raised at a row."""
@@ -72,20 +71,8 @@ class Operator:
         batch = block.batch
         return RecordError(batch.topic, batch.partition, block.offset(position), self.where, reason, advice)
 
-    def state_keys(self, block: Block) -> list[bytes]:
-        """Encoded keys, none of them null."""
-        keys = block.raw_keys()
-        if None in keys:
-            raise self.error(
-                block,
-                keys.index(None),
-                "the record has no key, and this step keeps state by key",
-                "Filter such records out, or give them a key with group_by",
-            )
-        return keys  # type: ignore[return-value]
 
-
-def _index(block: Block, left: Iterator[Any]) -> int:
+def failed_at(block: Block, left: Iterator[Any]) -> int:
     return len(block.values) - length_hint(left) - 1
 
 
@@ -109,7 +96,9 @@ class SourceOperator(Operator):
         left = iter(batch.values)
         decode = self._decode
         try:
-            values = [decode(raw) for raw in left]
+            values = list(map(decode, left))
+            if len(values) < len(batch.values):  # map() takes a decoder's StopIteration for the end of the batch
+                raise ValueError("the decoder raised StopIteration")
         except Exception as exc:
             raise self._undecodable(batch, len(batch.values) - length_hint(left) - 1, exc) from exc
         self.run(Block(batch, values))
@@ -119,7 +108,7 @@ class SourceOperator(Operator):
             times = self.each(self.time, block)
             left = iter(times)
             try:
-                block.stamps = [t if type(t) is int else _milliseconds(t) for t in left]
+                block.stamps = [t if type(t) is int else milliseconds(t) for t in left]
             except TypeError as exc:
                 raise self.error(block, len(times) - length_hint(left) - 1, str(exc)) from exc
         self.forward(block)
@@ -136,7 +125,8 @@ class SourceOperator(Operator):
         return RecordError(batch.topic, batch.partition, batch.offsets[row], self.where, reason, advice)
 
 
-def _milliseconds(time: object) -> int:
+def milliseconds(time: object) -> int:
+    """An event time as ms since 1970. Raises TypeError for what is none, and for a datetime without a time zone."""
     if isinstance(time, datetime) and time.tzinfo is not None:
         return round((time - EPOCH).total_seconds() * 1000)
     if isinstance(time, int):
@@ -202,7 +192,7 @@ class MapItemOperator(Operator):
         try:
             values = [fn(key, value) for value, key in zip(left, keys, strict=True)]
         except Exception as exc:
-            raise self.raised(block, _index(block, left), exc) from exc
+            raise self.raised(block, failed_at(block, left), exc) from exc
         self.forward(block.with_values(values))
 
 
@@ -271,144 +261,3 @@ class SelectKeyOperator(Operator):
 
     def run(self, block: Block) -> None:
         self.forward(block.with_keys(self.each(self.fn, block)))
-
-
-class SinkOperator(Operator):
-    """Rows to a topic. Keys and values that no step replaced go out as the bytes they came in.
-
-    Args:
-        topic: where to.
-        key, value: codecs of the topic.
-        read_key: codec of the source's keys.
-        raw_values: no step on the way here replaces values, and the source's codec is the topic's.
-    """
-
-    def __init__(
-        self,
-        where: str,
-        runtime: Runtime,
-        topic: str,
-        key: Serde[Any],
-        value: Serde[Any],
-        read_key: Serde[Any],
-        raw_values: bool,
-    ) -> None:
-        super().__init__(where, runtime)
-        self.topic, self.key, self.value, self.read_key, self.raw_values = topic, key, value, read_key, raw_values
-
-    def run(self, block: Block) -> None:
-        self.runtime.emit(self.topic, self._keys(block), self._values(block), block.timestamps(), block.headers())
-
-    def _keys(self, block: Block) -> list[bytes | None]:
-        if block.keys is None and self.key == self.read_key:
-            return block.raw_keys()
-        keys = typed_keys(self, block, self.read_key)
-        return self._encode(block, keys, self.key, "key", nullable=True)
-
-    def _values(self, block: Block) -> list[bytes | None]:
-        if self.raw_values:
-            return block.raw_values()
-        return self._encode(block, block.values, self.value, "value", nullable=self.value.nullable)
-
-    def _encode(
-        self, block: Block, column: list[Any], serde: Serde[Any], what: str, *, nullable: bool
-    ) -> list[bytes | None]:
-        encode, left = serde.encode, iter(column)
-        try:
-            if nullable or (what == "value" and None in column):
-                out = [None if x is None else encode(x) for x in left]
-                if not nullable:
-                    raise self._null_value(block, column)
-                return out
-            return [encode(x) for x in left]
-        except RecordError:
-            raise
-        except Exception as exc:
-            at = len(column) - length_hint(left) - 1
-            reason = f"its {what} {column[at]!r:.120} does not encode as {serde.name}: {exc}"
-            raise self.error(block, at, reason, f"Topic {self.topic!r} takes {serde.name}") from exc
-
-    def _null_value(self, block: Block, column: list[Any]) -> RecordError:
-        return self.error(
-            block,
-            next(i for i, x in enumerate(column) if x is None),
-            f"its value is None, and topic {self.topic!r} takes {self.value.name}",
-            "Declare the topic's value as `T | None` to send tombstones",
-        )
-
-
-class GroupByOperator(SinkOperator):
-    """Rows to a repartition topic, under the key that a function takes from the value."""
-
-    def __init__(self, *args: Any, fn: Callable[[Any], Any]) -> None:
-        super().__init__(*args)
-        self.fn = fn
-
-    def run(self, block: Block) -> None:
-        keys = self.each(self.fn, block)
-        if None in keys:
-            advice = "Filter such records out before the group_by"
-            raise self.error(block, keys.index(None), "the function gave no key (None)", advice)
-        super().run(block.with_keys(keys))
-
-
-class AggregateOperator(Operator):
-    """A running result per key, kept in a table."""
-
-    def __init__(self, where: str, runtime: Runtime, table: TableSpec, aggregation: Aggregation) -> None:
-        super().__init__(where, runtime)
-        self.table, self.aggregation = table, aggregation
-
-    def run(self, block: Block) -> None:
-        keys = self.state_keys(block)
-        distinct = set(keys)
-        part = self.runtime.table(self.table, block.batch.partition)
-        left = iter(block.values)
-        try:
-            results = self.aggregation.run(part.load(distinct), keys, left)
-        except FailedAt as at:
-            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
-            raise self.raised(block, at.index, cause) from cause
-        except Exception as exc:
-            raise self.raised(block, _index(block, left), exc) from exc
-        part.touch(distinct)
-        self.forward(block.with_values(results))
-
-
-class ToTableOperator(Operator):
-    """The newest value of each key into a table."""
-
-    def __init__(self, where: str, runtime: Runtime, table: TableSpec) -> None:
-        super().__init__(where, runtime)
-        self.table = table
-
-    def run(self, block: Block) -> None:
-        keys = self.state_keys(block)
-        part = self.runtime.table(self.table, block.batch.partition)
-        part.rows.update(zip(keys, block.values, strict=True))
-        part.touch(keys)
-        self.forward(block)
-
-
-class JoinOperator(Operator):
-    """Each row with the table's row of its key."""
-
-    def __init__(
-        self, where: str, runtime: Runtime, table: TableSpec, fn: Callable[[Any, Any], Any], left: bool
-    ) -> None:
-        super().__init__(where, runtime)
-        self.table, self.fn, self.left = table, fn, left
-
-    def run(self, block: Block) -> None:
-        keys = self.state_keys(block)
-        rows = self.runtime.table(self.table, block.batch.partition).load(set(keys))
-        found = [rows[key] for key in keys]
-        if not self.left and None in found:
-            hits = [row is not None for row in found]
-            block, found = block.where(hits), [row for row in found if row is not None]
-        fn, view, left = self.fn, self.table.view, iter(block.values)
-        try:
-            values = [fn(value, None if row is None else view(row)) for value, row in zip(left, found, strict=True)]
-        except Exception as exc:
-            raise self.raised(block, _index(block, left), exc) from exc
-        self.forward(block.with_values(values))

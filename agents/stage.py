@@ -9,12 +9,9 @@ from penstock.agents.agent_stream import AgentOperator
 from penstock.agents.batch import RecordBatch
 from penstock.agents.context import RecordContext
 from penstock.agents.operators import (
-    AggregateOperator,
     BranchOperator,
     FilterOperator,
     FlatMapOperator,
-    GroupByOperator,
-    JoinOperator,
     MapItemOperator,
     MapOperator,
     MapRecordOperator,
@@ -23,10 +20,10 @@ from penstock.agents.operators import (
     PeekOperator,
     Runtime,
     SelectKeyOperator,
-    SinkOperator,
     SourceOperator,
-    ToTableOperator,
 )
+from penstock.agents.sinks import GroupByOperator, SinkOperator
+from penstock.agents.stateful import AggregateOperator, JoinOperator, ToTableOperator
 from penstock.tables.serdes import Serde, serde_of
 
 

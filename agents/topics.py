@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
 from penstock.agents.location import Location, caller
@@ -25,7 +26,7 @@ class Topic(Generic[K, V]):
     Args:
         name: the topic's name on the broker, as Kafka allows it.
         key: type of the keys, or a `Serde`. Keys of `None` are accepted where no step needs the key.
-        value: type of the values, or a `Serde`. `T | None` accepts null values (tombstones); else they are an error.
+        value: type of the values, or a `Serde`. `nullable(T)` accepts null values (tombstones); else they are an error.
         partitions: how many partitions it has. For a topic that exists, a claim that is checked at start. Default
             None: what the broker says, or for a topic Penstock creates, what its source has.
         retention: how long records are kept, for a topic Penstock creates; `FOREVER` keeps all, which event times
@@ -62,12 +63,12 @@ class Topic(Generic[K, V]):
     def __hash__(self) -> int:
         return hash(self.name)
 
-    @property
+    @cached_property
     def key_serde(self) -> Serde[K]:
         """Codec of the keys. Raises UnknownType where the key's type has none."""
         return serde_of(self.key)
 
-    @property
+    @cached_property
     def value_serde(self) -> Serde[V]:
         """Codec of the values. Raises UnknownType where the value's type has none."""
         return serde_of(self.value)

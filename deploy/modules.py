@@ -66,6 +66,8 @@ def _import(place: str) -> ModuleType:
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ModuleProblem(f"there is no file {path} (in {Path.cwd()})")
+    if path.suffix != ".py":
+        raise ModuleProblem(f"{path} is not a Python file")
     path = path.resolve()
     here = Path.cwd().resolve()
     if path.is_relative_to(here):
@@ -74,8 +76,8 @@ def _import_file(path: Path) -> ModuleType:
         if all(part.isidentifier() for part in dotted.split(".")):
             return _import(dotted)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ModuleProblem(f"{path} is not a Python file")
+    assert spec is not None  # never for a name that ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:

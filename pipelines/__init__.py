@@ -14,7 +14,7 @@ from penstock.pipelines.table import Table
 from penstock.pipelines.topology import Topology
 from penstock.tables.aggregates import Aggregator, Count, Max, Mean, Min, Sum
 from penstock.tables.errors import PenstockError
-from penstock.tables.serdes import INT32, INT64, Serde, UnknownType, json, msgpack
+from penstock.tables.serdes import INT32, INT64, Serde, UnknownType, json, msgpack, nullable
 
 __all__ = [
     "FOREVER",
@@ -46,4 +46,5 @@ __all__ = [
     "check",
     "json",
     "msgpack",
+    "nullable",
 ]

@@ -9,8 +9,9 @@ import msgspec
 from penstock.agents import steps as s
 from penstock.agents.stage import StageSpec
 from penstock.agents.topics import Topic
-from penstock.pipelines.annotations import name_of
+from penstock.pipelines.annotations import label_of, name_of
 from penstock.pipelines.topology import GroupTopology, Topology
+from penstock.tables.aggregates import Fields
 from penstock.tables.specs import changelog_topic
 
 
@@ -21,9 +22,11 @@ class StepDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     inputs: tuple[int, ...] = ()
     table: str | None = None
     writes: str | None = None
+    detail: str | None = None
+    """What the step's text leaves out: what each aggregate reads, a repartition topic's own partition count."""
 
 
-class StageDescription(msgspec.Struct, frozen=True):
+class StageDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """One stage, which is one Faust agent."""
 
     name: str
@@ -31,6 +34,8 @@ class StageDescription(msgspec.Struct, frozen=True):
     writes: tuple[str, ...]
     tables: tuple[str, ...]
     steps: tuple[StepDescription, ...]
+    event_time: dict[str, str] = {}
+    """Topic -> the function that takes the event time from its values, where it is not the record's own."""
 
 
 class TableDescription(msgspec.Struct, frozen=True):
@@ -105,13 +110,22 @@ def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
     described = tuple(_step(group, step, at) for step in stage.steps)
     writes = tuple(dict.fromkeys(step.writes for step in described if step.writes))
     tables = tuple(dict.fromkeys(step.table for step in described if step.table))
-    return StageDescription(stage.name, stage.topics, writes, tables, described)
+    times = {inlet.topic: label_of(inlet.time) for inlet in stage.inlets if inlet.time is not None}
+    return StageDescription(stage.name, stage.topics, writes, tables, described, times)
 
 
 def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDescription:
     inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.GroupBy))
     table = step.table.name if isinstance(step, s.Aggregate | s.Join | s.ToTable) else None
-    return StepDescription(step.label, inputs, table, _written(group, step))
+    return StepDescription(step.label, inputs, table, _written(group, step), _detail(step))
+
+
+def _detail(step: s.Step) -> str | None:
+    if isinstance(step, s.GroupBy) and step.partitions is not None:
+        return f"{step.partitions} partitions"
+    if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fields):
+        return ", ".join(f"{name}={told}" for name, told in step.aggregation.reads.items() if told) or None
+    return None
 
 
 def _written(group: GroupTopology, step: s.Step) -> str | None:

@@ -10,6 +10,7 @@ from penstock.agents import steps as s
 from penstock.agents.block import Record
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
+from penstock.agents.operators import milliseconds
 from penstock.agents.partitioner import Partitioner
 from penstock.agents.topics import Topic
 from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
@@ -115,7 +116,7 @@ class TopologyDriver:
         """As `send`, with the value's bytes as they are: to see what a bad record does."""
         raw_key = None if key is None else topic.key_serde.encode(key)
         stamp = self.now if timestamp is None else timestamp
-        ms = round(stamp.timestamp() * 1000) if isinstance(stamp, datetime) else stamp
+        ms = milliseconds(stamp)
         count = len(self._partitions(topic))
         if partition is None:
             partition = 0 if raw_key is None else Partitioner(count).of((raw_key,))[0]
@@ -141,13 +142,12 @@ class TopologyDriver:
         Returns:
             How many records were processed, repartitioned ones included.
         """
-        total = 0
-        while done := sum(group.process(self._batch) for group in self._groups.values()):
+        total, groups, commits = 0, self._groups.values(), 1
+        while (done := sum(group.process(self._batch) for group in groups)) or (checkpoint and commits):
             total += done
             if not checkpoint:
                 break
-            for group in self._groups.values():
-                self.wait(group.runtime.checkpoint.run())
+            commits = sum(self.wait(group.runtime.checkpoint.run()) for group in groups)
         return total
 
     def crash(self, group: str) -> None:

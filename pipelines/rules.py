@@ -1,5 +1,6 @@
 """The rules of a right topology. Each is a function that yields every problem it finds; none stops at the first."""
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,12 +9,13 @@ from typing import Any
 from penstock.agents import steps as s
 from penstock.agents.location import Location
 from penstock.agents.topics import Topic
-from penstock.pipelines.annotations import MISSING, codec, name_of
+from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
 from penstock.pipelines.copartition import copartition_problems
 from penstock.pipelines.cycles import cycle_problems
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.pipelines.typing_rules import field_problems, type_problems
+from penstock.tables.aggregates import Fold
 
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 Named = tuple[str, str, str, Location]
@@ -69,7 +71,7 @@ def topics(topology: Topology) -> Iterator[Problem]:
                 yield Problem("codec" if "codec" in what else "topic", group.app_id, topic.location, what, advice)
             have = first.setdefault(topic.name, topic)
             if have is not topic and not _alike(have, topic):
-                what = f"topic {topic.name!r} is declared with other types or partitions at {have.location}"
+                what = f"topic {topic.name!r} is declared with other types, partitions or configs at {have.location}"
                 yield Problem("duplicate-name", group.app_id, topic.location, what, "declare it once and import it")
 
 
@@ -83,7 +85,8 @@ def _sunk(group: GroupTopology) -> Iterator[Topic[Any, Any]]:
 
 def _alike(a: Topic[Any, Any], b: Topic[Any, Any]) -> bool:
     same_count = a.partitions is None or b.partitions is None or a.partitions == b.partitions
-    return same_count and a.key == b.key and a.value == b.value
+    same_types = a.key == b.key and a.value == b.value
+    return same_count and same_types and a.creation_config() == b.creation_config()
 
 
 def codecs(topology: Topology) -> Iterator[Problem]:
@@ -116,6 +119,33 @@ def _shown(step: s.Step, part: str) -> str:
     return name_of(getattr(step, f"{part}_type"))
 
 
+def functions(topology: Topology) -> Iterator[Problem]:
+    """Steps are given plain functions, and agents coroutines."""
+    for group in topology.groups:
+        for step in group.steps:
+            node = f"{group.app_id}: {step.label}"
+            for fn in _functions(step):
+                if not callable(fn):
+                    what = f"it was given {fn!r}, which is not a function"
+                    yield Problem("function", node, step.location, what, "give it a function of the record's value")
+                elif inspect.iscoroutinefunction(fn) and not isinstance(step, s.Agent):
+                    what = f"{label_of(fn)} is a coroutine function, and steps call plain ones"
+                    yield Problem("function", node, step.location, what, "await in the body of an agent instead")
+            if isinstance(step, s.Agent) and not (
+                inspect.iscoroutinefunction(step.fn) or inspect.isasyncgenfunction(step.fn)
+            ):
+                advice = "write it as `async def body(stream): async for value in stream: ...`"
+                yield Problem("function", node, step.location, "its body is not a coroutine function", advice)
+
+
+def _functions(step: s.Step) -> tuple[Any, ...]:
+    if isinstance(step, s.Branch):
+        return step.predicates
+    if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fold):
+        return (step.aggregation.add,)
+    return (step.fn,) if hasattr(step, "fn") else ()
+
+
 def ownership(topology: Topology) -> Iterator[Problem]:
     """A group is one consumer group: its streams and tables meet only each other."""
     for group in topology.groups:
@@ -128,6 +158,16 @@ def ownership(topology: Topology) -> Iterator[Problem]:
             if isinstance(step, s.Join) and id(step.table) not in tables:
                 what = f"it joins table {step.table.name!r} of another group"
                 yield Problem("group", node, step.location, what, "declare the table in this group, from its topic")
+        for stage in group.stages:
+            filled = {step.table.name for step in stage.steps if isinstance(step, s.Aggregate | s.ToTable)}
+            for step in stage.steps:
+                if isinstance(step, s.Join) and step.table.name in filled:
+                    node = f"{group.app_id}: {step.label}"
+                    what = (
+                        f"the records it joins fill table {step.table.name!r} themselves, in an order nobody promises"
+                    )
+                    advice = "use what the aggregate sends on, or bring the stream to the table through a group_by"
+                    yield Problem("group", node, step.location, what, advice)
         read = {topic.name for topic in group.reads}
         for spec, beside, location in group.own_tables:
             if beside is not None and beside.name not in read:
@@ -152,6 +192,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     duplicates,
     topics,
     ownership,
+    functions,
     codecs,
     field_problems,
     type_problems,

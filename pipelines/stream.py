@@ -157,7 +157,7 @@ class Stream(Generic[K, V]):
         self,
         name: str,
         initial: Callable[[], S],
-        add: Callable[[S, V], S],
+        add: Callable[[S, V], S | None],
         *,
         value: type[S] | Serde[S] | None = None,
     ) -> "Aggregated[K, S]":

@@ -102,7 +102,8 @@ class GroupTopology:
 def _distinct(topics: Iterable[Topic[Any, Any]]) -> tuple[Topic[Any, Any], ...]:
     by_name: dict[str, Topic[Any, Any]] = {}
     for topic in topics:
-        by_name.setdefault(topic.name, topic)
+        if by_name.setdefault(topic.name, topic).partitions is None:
+            by_name[topic.name] = topic  # perhaps this declaration states the count
     return tuple(by_name.values())
 
 

@@ -202,6 +202,10 @@ class Fields:
     """
 
     def __init__(self, result: Callable[..., Any], aggregators: dict[str, Aggregator], value_type: Any) -> None:
+        self.reads = {
+            name: a.read if isinstance(a.read, str) else getattr(a.read, "__qualname__", repr(a.read))
+            for name, a in aggregators.items()
+        }
         self.names = tuple(aggregators)
         self.make = result
         self._initial: list[Any] = []

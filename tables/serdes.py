@@ -9,7 +9,7 @@
 | `dict`, `list[Flight]`, `Literal[...]`, `datetime`, `UUID`, `Decimal`, an Enum, `Any` | JSON, read into the type |
 | a pydantic model | JSON, by pydantic, under its fields' aliases; validated when read |
 | a `faust.Record` | what Faust writes: JSON with Faust's `__faust` key, or the record's own `serializer=` |
-| `T | None` | as T; null is a legal value |
+| `T | None`, for type checkers `nullable(T)` | as T; null is a legal value |
 | `json(T)`, `msgpack(T)`, a `Serde` | what it says |
 
 A key's partition and its row in a table follow from its bytes, so an encoder is deterministic: fields in the order of
@@ -31,7 +31,7 @@ import msgspec
 
 from penstock.tables.shapes import UnknownType, fields_of, is_faust, is_pydantic, reject, strangers, type_text, unwrap
 
-__all__ = ["INT32", "INT64", "Serde", "UnknownType", "fields_of", "json", "msgpack", "serde_of"]
+__all__ = ["INT32", "INT64", "Serde", "UnknownType", "fields_of", "json", "msgpack", "nullable", "serde_of"]
 
 T = TypeVar("T")
 
@@ -114,6 +114,15 @@ def msgpack(tp: object) -> Serde[Any]:
     """
     inner, nullable = unwrap(tp)
     return _msgspec(tp, inner, nullable, "msgpack")
+
+
+def nullable(tp: type[T]) -> Serde[T | None]:
+    """The codec of `T | None`, null included, in a form that type checkers take where they want a class.
+
+    >>> nullable(int).nullable
+    True
+    """
+    return serde_of(tp | None)
 
 
 def _named(name: str, nullable: bool) -> str:

@@ -62,11 +62,11 @@ def process(*command: str, log: Path, **environment: str) -> Iterator[subprocess
                 running.wait()
 
 
-def finish(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def finish(*command: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=LIMIT,

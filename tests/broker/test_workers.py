@@ -195,6 +195,14 @@ def test_workers_die_with_their_supervisor(kafka: KafkaServer, counting: Countin
     asyncio.run(main())
 
 
+def test_up_brings_its_own_kafka_and_leaves_nothing_running(module: str, tmp_path: Path) -> None:
+    done = finish(*PENSTOCK, "up", module, "--until-end", folder=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Kafka at 127.0.0.1:" in done.stderr
+    assert (tmp_path / ".penstock" / "kafka").is_dir()
+    assert subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout == b""
+
+
 def test_a_worker_that_cannot_start_is_not_tried_for_ever(tmp_path: Path) -> None:
     async def main() -> None:
         slots = [Slot("no-such-group", 0)]

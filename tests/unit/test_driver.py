@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -14,7 +14,6 @@ Make = Callable[..., TopologyDriver]
 
 numbers = Topic("numbers", key=str, value=int)
 results = Topic("results", key=str, value=int)
-UTC = timezone.utc
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -169,13 +168,15 @@ def test_process_counts_records_repartitioned_ones_included(topology_driver: Mak
     assert sum(driver.committed("h").values()) == 2
 
 
-def test_without_a_checkpoint_nothing_appears(topology_driver: Make) -> None:
+@pytest.mark.parametrize("crash", [False, True])
+def test_without_a_checkpoint_nothing_appears(crash: bool, topology_driver: Make) -> None:
     driver = topology_driver(copying(), partitions=1)
     driver.send(numbers, 1)
     assert driver.process(checkpoint=False) == 1
     assert driver.broker.topics["results"] == [[]]
     assert driver.committed("g") == {}
-    driver.crash("g")
+    if crash:
+        driver.crash("g")
     assert driver.values(results) == [1]
     assert driver.committed("g") == {("numbers", 0): 1}
 

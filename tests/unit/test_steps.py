@@ -235,7 +235,7 @@ def test_group_by_carries_time_and_headers(group: Group) -> None:
 
 
 def test_group_by_refuses_no_key(group: Group) -> None:
-    group.stream(numbers).group_by("by-n", lambda n: str(n) if n else None, key=str).to(results)  # type: ignore[arg-type]
+    group.stream(numbers).group_by("by-n", lambda n: str(n) if n else None, key=str).to(results)  # type: ignore[arg-type, return-value]
     with TopologyDriver(group.pipeline, partitions=1) as driver:
         driver.send_all(numbers, [("a", 1), ("a", 2), ("a", 0)])
         with pytest.raises(RecordError, match="no key") as error:

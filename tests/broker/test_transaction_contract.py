@@ -1,0 +1,239 @@
+"""One suite for both transactions that a checkpoint can go to: the driver's memory, and a real Kafka."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import pytest
+from aiokafka import TopicPartition
+
+from penstock.agents.faust_coordinator import StableConsumer
+from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.agents.memory import MemoryBroker, MemoryTransaction
+from penstock.deploy import KafkaServer, create_topics, read_topic
+from penstock.pipelines import Topic
+from penstock.tables.checkpoint import Fenced, Owner, Transaction
+
+
+class Place(Protocol):
+    """A transaction with what the suite needs to look at."""
+
+    transaction: Any
+    owner: Owner
+    out: Topic[bytes, bytes]
+    changelog: Topic[bytes, bytes]
+    source: Topic[bytes, bytes]
+
+    async def visible(self, topic: Topic[bytes, bytes]) -> list[tuple[bytes, bytes | None]]:
+        """Committed records of partition 0."""
+        ...
+
+    async def committed(self) -> int | None:
+        """Committed offset of partition 0 of the source."""
+        ...
+
+    async def end(self, topic: Topic[bytes, bytes]) -> int:
+        """Where the next record of partition 0 goes, as a reader's position after all there is."""
+        ...
+
+
+class Topics:
+    """The topics of one test."""
+
+    def __init__(self, prefix: str) -> None:
+        names = (f"{prefix}-{part}" for part in ("out", "changelog", "source"))
+        self.out, self.changelog, self.source = (Topic(n, key=bytes, value=bytes, partitions=1) for n in names)
+
+
+class InMemory(Topics):
+    """On a MemoryBroker."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self.broker = MemoryBroker()
+        for topic in (self.out, self.changelog, self.source):
+            self.broker.create(topic.name, 1)
+        self.owner = Owner(1, "member")
+        self.broker.owners[prefix] = self.owner
+        self.group = prefix
+        self.transaction = MemoryTransaction(self.broker, prefix)
+
+    async def visible(self, topic: Topic[bytes, bytes]) -> list[tuple[bytes, bytes | None]]:
+        return [(row[0] or b"", row[1]) for row in self.broker.topics[topic.name][0]]
+
+    async def committed(self) -> int | None:
+        return self.broker.offsets.get(self.group, {}).get((self.source.name, 0))
+
+    async def end(self, topic: Topic[bytes, bytes]) -> int:
+        return self.broker.end(topic.name, 0)
+
+
+class OnKafka(Topics):
+    """On a real Kafka, as a member of a real group."""
+
+    def __init__(self, prefix: str, bootstrap: str, consumer: Any) -> None:
+        super().__init__(prefix)
+        self.bootstrap, self.consumer = bootstrap, consumer
+        coordinator = consumer._coordinator
+        self.owner = Owner(coordinator.generation, coordinator.member_id)
+        self.transaction = KafkaTransaction([bootstrap], prefix, f"{prefix}-0")
+
+    async def visible(self, topic: Topic[bytes, bytes]) -> list[tuple[bytes, bytes | None]]:
+        return [(r.key, r.value) async for records in read_topic(self.bootstrap, topic) for r in records]
+
+    async def committed(self) -> int | None:
+        tp = TopicPartition(self.source.name, 0)
+        found = await self.consumer._coordinator.fetch_committed_offsets([tp])
+        return found[tp].offset if tp in found else None
+
+    async def end(self, topic: Topic[bytes, bytes]) -> int:
+        tp = TopicPartition(topic.name, 0)
+        offsets: dict[Any, int] = await self.consumer.end_offsets([tp])
+        return offsets[tp]
+
+
+Open = Callable[[], AbstractAsyncContextManager[Place]]
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def place(request: pytest.FixtureRequest, topic_prefix: str) -> Open:
+    """Opens the place of one test."""
+    if request.param == "memory":
+
+        @asynccontextmanager
+        async def memory() -> AsyncIterator[Place]:
+            yield InMemory(topic_prefix)
+
+        return memory
+    server: KafkaServer = request.getfixturevalue("kafka")
+
+    @asynccontextmanager
+    async def kafka() -> AsyncIterator[Place]:
+        topics = Topics(topic_prefix)
+        await create_topics(server.bootstrap, [topics.out, topics.changelog, topics.source])
+        consumer = StableConsumer(
+            topics.source.name, bootstrap_servers=server.bootstrap, group_id=topic_prefix, enable_auto_commit=False
+        )
+        async with consumer:
+            found = OnKafka(topic_prefix, server.bootstrap, consumer)
+            await found.transaction.start()
+            try:
+                yield found
+            finally:
+                await found.transaction.stop()
+
+    return kafka
+
+
+def run(place: Open, body: Callable[[Place], Any]) -> None:
+    """Run a test's body with its place open."""
+
+    async def main() -> None:
+        async with place() as found:
+            await asyncio.wait_for(body(found), 60)
+
+    asyncio.run(main())
+
+
+def emit(place: Place, *values: bytes) -> None:
+    """Collect outputs."""
+    keys = [b"k"] * len(values)
+    place.transaction.append_rows(place.out.name, 0, keys, list(values), [1] * len(values), None)
+
+
+async def prepare(transaction: Transaction, changelog: str, *rows: tuple[bytes, bytes | None]) -> None:
+    """Steps 2 of a checkpoint."""
+    await transaction.send_outputs()
+    if rows:
+        await transaction.send_changelog(changelog, 0, rows)
+    await transaction.settle()
+
+
+def test_all_of_it_appears_at_the_commit(place: Open) -> None:
+    async def body(at: Place) -> None:
+        emit(at, b"1", b"2")
+        emit(at, b"3")
+        assert not at.transaction.empty
+        await prepare(at.transaction, at.changelog.name, (b"a", b"row"), (b"b", None))
+        assert await at.visible(at.out) == []
+        await at.transaction.commit({(at.source.name, 0): 7}, at.owner)
+        assert await at.visible(at.out) == [(b"k", b"1"), (b"k", b"2"), (b"k", b"3")]
+        assert await at.visible(at.changelog) == [(b"a", b"row"), (b"b", None)]
+        assert await at.committed() == 7
+        assert at.transaction.empty
+
+    run(place, body)
+
+
+def test_the_position_is_behind_the_changelog_and_its_marker(place: Open) -> None:
+    async def body(at: Place) -> None:
+        for round_ in range(1, 4):
+            await prepare(at.transaction, at.changelog.name, (b"a", b"%d" % round_), (b"b", b"%d" % round_))
+            await at.transaction.commit({(at.source.name, 0): round_}, at.owner)
+            await at.visible(at.changelog)  # a reader at the end has seen the marker
+            assert at.transaction.position(at.changelog.name, 0) == await at.end(at.changelog)
+
+    run(place, body)
+
+
+def test_an_abort_leaves_nothing_for_the_next_commit(place: Open) -> None:
+    async def body(at: Place) -> None:
+        emit(at, b"dropped")
+        await prepare(at.transaction, at.changelog.name, (b"a", b"dropped"))
+        emit(at, b"dropped too")
+        await at.transaction.abort()
+        assert at.transaction.empty
+        emit(at, b"kept")
+        await prepare(at.transaction, at.changelog.name)
+        await at.transaction.commit({(at.source.name, 0): 1}, at.owner)
+        assert await at.visible(at.out) == [(b"k", b"kept")]
+        assert await at.visible(at.changelog) == []
+
+    run(place, body)
+
+
+@pytest.mark.parametrize("outdated", ["generation", "member"])
+def test_an_outdated_member_commits_nothing(place: Open, outdated: str) -> None:
+    async def body(at: Place) -> None:
+        generation, member = at.owner
+        zombie = Owner(generation - 1, member) if outdated == "generation" else Owner(generation, "somebody-else")
+        if zombie.generation < 1:
+            zombie = Owner(generation + 1, member)
+        emit(at, b"of a zombie")
+        await prepare(at.transaction, at.changelog.name, (b"a", b"of a zombie"))
+        with pytest.raises(Fenced):
+            await at.transaction.commit({(at.source.name, 0): 9}, zombie)
+        await at.transaction.abort()
+        emit(at, b"good")
+        await prepare(at.transaction, at.changelog.name)
+        await at.transaction.commit({(at.source.name, 0): 2}, at.owner)
+        assert await at.visible(at.out) == [(b"k", b"good")]
+        assert await at.visible(at.changelog) == []
+        assert await at.committed() == 2
+
+    run(place, body)
+
+
+def test_offsets_alone_can_be_committed(place: Open) -> None:
+    async def body(at: Place) -> None:
+        await prepare(at.transaction, at.changelog.name)
+        await at.transaction.commit({(at.source.name, 0): 3}, at.owner)
+        assert await at.committed() == 3
+
+    run(place, body)
+
+
+def test_much_output_leaves_early_and_still_appears_at_once(place: Open) -> None:
+    async def body(at: Place) -> None:
+        for n in range(12):
+            emit(at, *(b"%d " % n * 20_000 for _ in range(10)))
+            await at.transaction.spill()
+        assert await at.visible(at.out) == []
+        await prepare(at.transaction, at.changelog.name)
+        await at.transaction.commit({(at.source.name, 0): 1}, at.owner)
+        assert [int(value.split()[0]) for _, value in await at.visible(at.out) if value] == [
+            n for n in range(12) for _ in range(10)
+        ]
+
+    run(place, body)

@@ -1,0 +1,100 @@
+"""Mistakes: both type checkers report the lines that end in `# error`, and no others."""
+
+import msgspec
+
+from penstock.pipelines import AgentStream, Count, Pipeline, Sum, Topic, TopologyDriver
+
+
+class Flight(msgspec.Struct):
+    carrier: str
+    delay: float | None
+
+
+class Plane(msgspec.Struct):
+    seats: int
+
+
+class Delays(msgspec.Struct):
+    flights: int
+
+
+flights = Topic("flights", key=str, value=Flight)
+planes = Topic("planes", key=str, value=Plane)
+by_number = Topic("by-number", key=int, value=Plane)
+names = Topic("names", key=str, value=str)
+delays = Topic("delays", key=str, value=Delays)
+
+pipeline = Pipeline("flights")
+group = pipeline.group("delays")
+stream = group.stream(flights)
+plane_table = group.table("planes", planes)
+number_table = group.table("numbers", by_number)
+
+
+def of_a_plane(plane: Plane) -> str:
+    return str(plane.seats)
+
+
+def carrier(flight: Flight) -> str:
+    return flight.carier  # error
+
+
+def number(flight: Flight) -> int:
+    return len(flight.carrier)
+
+
+def with_plane(flight: Flight, plane: Plane) -> str:
+    return f"{flight.carrier} {plane.seats}"
+
+
+def add(total: int, flight: Flight) -> int:
+    return total + 1
+
+
+def take_either(a: Flight, b: Flight) -> str:
+    return a.carrier
+
+
+stream.map(lambda flight: flight.carier)  # error
+stream.filter(lambda flight: flight.dealy)  # error
+stream.map(of_a_plane)  # error
+stream.map(carrier).map(lambda name: name.seats)  # error
+stream.map_item(lambda key, flight: key.seats)  # error
+stream.flat_map(number)  # error
+stream.peek(of_a_plane)  # error
+stream.branch(of_a_plane)  # error
+stream.merge(group.stream(planes))  # error
+stream.group_by("by-plane", of_a_plane)  # error
+stream.map(number).to(names)  # error
+stream.to(planes)  # error
+stream.group_by("by-number", number).to(flights)  # error
+stream.join(number_table, with_plane)  # error
+stream.left_join(plane_table, with_plane)  # error
+stream.join(group.table("names", names), with_plane)  # error
+stream.group_by("by-number-too", number).join(plane_table, with_plane)  # error
+stream.aggregate("delays", Delays, flights=Count()).to(names)  # error
+stream.aggregate("sum", Delays, flights=5)  # error
+stream.fold("fold", str, add)  # error
+stream.reduce("reduce", take_either)  # error
+stream.aggregate("count", Delays, flights=Sum("delay")).map(lambda delay: delay.flihgts)  # error
+group.stream(flights, time=of_a_plane)  # error
+plane_table["N1"] = "a plane"  # error
+plane_table[5]  # error
+names.send(key=5, value="UA")  # error
+
+
+@group.agent(flights)
+async def body(events: AgentStream[str, Flight]) -> None:
+    async for flight in events:
+        await names.send(key=flight.carrier, value=flight)  # error
+        flight.carier  # error  # noqa: B018
+    async for key, flight in events.items():
+        await planes.send(key=key, value=Plane(flight.carrier))  # error
+
+
+def test_delays(driver: TopologyDriver) -> None:
+    driver.send(flights, Plane(150), key="UA1")  # error
+    driver.send(flights, Flight("UA", None), key=1)  # error
+    driver.values(flights)[0].seats  # error  # noqa: B018
+    driver.table(plane_table)["N1"].carrier  # error  # noqa: B018
+    driver.latest(names)["UA"].seats  # error  # noqa: B018

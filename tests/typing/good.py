@@ -1,0 +1,164 @@
+"""What a user writes, in every form: neither type checker finds anything here."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import assert_type
+
+import msgspec
+
+from penstock.pipelines import (
+    AgentStream,
+    Aggregated,
+    Count,
+    Group,
+    Max,
+    Mean,
+    Pipeline,
+    Record,
+    Stream,
+    Sum,
+    Table,
+    Topic,
+    TopologyDriver,
+    msgpack,
+)
+
+
+class Flight(msgspec.Struct, frozen=True):
+    carrier: str
+    tailnum: str | None
+    delay: float | None
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Plane:
+    seats: int
+
+
+class Delays(msgspec.Struct, frozen=True):
+    flights: int
+    mean: float | None
+    worst: float | None
+    total: float
+
+
+flights = Topic("flights", key=str, value=Flight, partitions=4)
+planes = Topic("planes", key=str, value=Plane, compacted=True)
+delays = Topic("delays", key=str, value=Delays)
+seats = Topic("seats", key=str, value=int)
+packed = Topic("packed", key=str, value=msgpack(Plane))
+
+assert_type(flights, Topic[str, Flight])
+pipeline = Pipeline("flights")
+group = assert_type(pipeline.group("delays"), Group)
+
+
+def departed(flight: Flight) -> bool:
+    return flight.delay is not None
+
+
+def carrier(flight: Flight) -> str:
+    return flight.carrier
+
+
+def tailnum(flight: Flight) -> str:
+    return flight.tailnum or ""
+
+
+def seats_of(flight: Flight, plane: Plane) -> int:
+    return plane.seats
+
+
+def seats_if_known(flight: Flight, plane: Plane | None) -> int:
+    return plane.seats if plane else 0
+
+
+def words(flight: Flight) -> list[str]:
+    return flight.carrier.split()
+
+
+def when(flight: Flight) -> datetime:
+    return flight.at
+
+
+def add(total: int, flight: Flight) -> int:
+    return total + int(flight.delay or 0)
+
+
+def longer(a: str, b: str) -> str:
+    return max(a, b, key=len)
+
+
+stream = assert_type(group.stream(flights, time=when), Stream[str, Flight])
+assert_type(stream.filter(departed), Stream[str, Flight])
+assert_type(stream.filter(lambda flight: flight.tailnum), Stream[str, Flight])
+assert_type(stream.map(carrier), Stream[str, str])
+assert_type(stream.map(lambda flight: flight.delay), Stream[str, float | None])
+assert_type(stream.map_item(lambda key, flight: (key, flight.at)), Stream[str, tuple[str, datetime]])
+assert_type(stream.flat_map(words), Stream[str, str])
+assert_type(stream.peek(lambda flight: flight.carrier.lower()), Stream[str, Flight])
+assert_type(stream.branch(departed), tuple[Stream[str, Flight], ...])
+assert_type(stream.merge(stream.filter(departed), stream), Stream[str, Flight])
+assert_type(stream.select_key(lambda flight: flight.at, key=datetime), Stream[datetime, Flight])
+assert_type(stream.group_by("by-carrier", carrier), Stream[str, Flight])
+assert_type(stream.group_by("by-lambda", lambda flight: flight.carrier, key=str, partitions=2), Stream[str, Flight])
+
+
+def noted(record: Record) -> int:
+    return record.offset
+
+
+assert_type(stream.map_record(noted), Stream[str, int])
+stream.map_record(noted).to(seats)
+
+grouped = stream.filter(departed).group_by("by-carrier-too", carrier)
+summary = grouped.aggregate(
+    "delays", Delays, flights=Count(), mean=Mean("delay"), worst=Max("delay"), total=Sum(lambda f: f.delay or 0.0)
+)
+assert_type(summary, Aggregated[str, Delays])
+assert_type(summary.table, Table[str, Delays])
+summary.filter(lambda delay: delay.mean and delay.mean > 5).to(delays)
+assert_type(grouped.fold("total", int, add), Aggregated[str, int])
+assert_type(grouped.map(carrier).reduce("longest", longer), Aggregated[str, str])
+
+fleet = assert_type(group.table("planes", planes), Table[str, Plane])
+by_plane = stream.group_by("by-plane", tailnum)
+assert_type(by_plane.join(fleet, seats_of), Stream[str, int])
+by_plane.join(fleet, seats_of).to(seats)
+by_plane.left_join(fleet, seats_if_known).to(seats)
+by_plane.join(summary.table, lambda flight, delay: delay.flights, value=int).to(seats)
+
+seen = assert_type(group.table("seen", key=str, value=int), Table[str, int])
+
+
+@group.agent(flights, to=seats)
+async def count(events: AgentStream[str, Flight]) -> AsyncIterator[int]:
+    """An agent's body, its table and what it sends."""
+    async for key, flight in events.items():
+        assert_type(key, str)
+        assert_type(flight, Flight)
+        seen[key] = seen.get(key, 0) + 1
+        assert_type(seen[key], int)
+        assert_type(seen.get(key), int | None)
+        await planes.send(key=key, value=Plane(seen[key]))
+        yield seen[key]
+
+
+@group.agent(flights)
+async def archive(events: AgentStream[str, Flight]) -> None:
+    """The other ways to iterate."""
+    async for batch in events.batches():
+        assert_type(batch.values, list[Flight])
+
+
+def test_delays() -> None:
+    """The driver gives back what was sent, typed."""
+    with TopologyDriver(pipeline, partitions=2) as driver:
+        driver.send(flights, Flight("UA", None, 3.5, datetime(2013, 1, 1, tzinfo=UTC)), key="UA1")
+        driver.send_all(planes, [("N1", Plane(150))])
+        driver.advance(timedelta(hours=1))
+        assert_type(driver.values(seats), list[int])
+        assert_type(driver.latest(delays), dict[str, Delays])
+        assert_type(driver.table(summary.table)["UA"].flights, int)

@@ -1,0 +1,109 @@
+"""A table's partition: rows staged over a store until they are flushed or dropped."""
+
+import pytest
+
+from penstock.tables import partition as module
+from penstock.tables.memory import MemoryStores
+from penstock.tables.partition import ChangelogError, TablePartition
+from penstock.tables.serdes import serde_of
+from penstock.tables.specs import TableSpec
+
+SPEC = TableSpec(name="counts", key=serde_of(str), row=serde_of(int))
+
+
+@pytest.fixture
+def disk() -> MemoryStores:
+    return MemoryStores()
+
+
+@pytest.fixture
+def part(disk: MemoryStores) -> TablePartition:
+    return TablePartition(SPEC, "p.g-counts-changelog", 0, disk.open("counts", 0))
+
+
+def put(part: TablePartition, rows: dict[bytes, int | None]) -> None:
+    part.load(rows.keys())
+    part.rows.update(rows)
+    part.touch(rows.keys())
+
+
+def test_rows_are_staged_until_they_are_flushed(part: TablePartition) -> None:
+    put(part, {b"a": 1, b"b": 2})
+    put(part, {b"a": 3, b"gone": None})
+    staged = part.staged()
+    assert sorted(staged) == [(b"a", b"3"), (b"b", b"2"), (b"gone", None)]
+    assert dict(part.store.scan()) == {}
+    part.flush(staged, 7)
+    assert (dict(part.store.scan()), part.position) == ({b"a": b"3", b"b": b"2"}, 7)
+    assert part.staged() == []
+
+
+def test_dropped_rows_are_read_again_from_the_store(part: TablePartition) -> None:
+    put(part, {b"a": 1})
+    part.flush(part.staged(), 1)
+    put(part, {b"a": 5, b"b": 6})
+    part.drop()
+    assert part.staged() == []
+    rows = part.load([b"a", b"b"])
+    assert (rows[b"a"], rows[b"b"]) == (1, None)
+    assert part.position == 1
+
+
+def test_recovered_rows_replace_cached_ones(part: TablePartition) -> None:
+    put(part, {b"a": 1, b"b": 1})
+    part.flush(part.staged(), 2)
+    part.apply([b"a", None, b"b", b"a"], [b"8", b"?", None, b"9"], 6)
+    rows = part.load([b"a", b"b"])
+    assert (rows[b"a"], rows[b"b"]) == (9, None)
+    assert part.position == 6
+
+
+def test_items_are_the_stores_and_the_staged_ones_in_key_order(part: TablePartition) -> None:
+    put(part, {b"b": 1, b"d": 1, b"e": 1})
+    part.flush(part.staged(), 3)
+    put(part, {b"a": 2, b"c": 2, b"d": 3, b"e": None, b"f": None})
+    assert list(part.items()) == [(b"a", 2), (b"b", 1), (b"c", 2), (b"d", 3)]
+    assert list(part.items()) == list(part.items())
+
+
+def test_items_can_be_changed_while_they_are_read(part: TablePartition) -> None:
+    put(part, {b"a": 1, b"b": 1})
+    part.flush(part.staged(), 2)
+    for key, row in part.items():
+        put(part, {key: row + 1, key + b"!": 0})
+    assert dict(part.items()) == {b"a": 2, b"a!": 0, b"b": 2, b"b!": 0}
+
+
+def test_the_cache_is_bounded_over_checkpoints(part: TablePartition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHE_ROWS", 10)
+    for round_ in range(4):
+        put(part, {b"%d" % n: n for n in range(round_ * 4, round_ * 4 + 4)})
+        part.flush(part.staged(), round_ + 1)
+        assert len(part.rows) <= 10
+    assert len(list(part.items())) == 16
+
+
+def test_a_cleared_partition_is_empty_and_at_the_beginning(part: TablePartition) -> None:
+    put(part, {b"a": 1})
+    part.flush(part.staged(), 5)
+    put(part, {b"b": 1})
+    part.clear()
+    assert (list(part.items()), part.staged(), part.position) == ([], [], 0)
+
+
+def test_closing_forgets_what_was_not_flushed(part: TablePartition, disk: MemoryStores) -> None:
+    put(part, {b"a": 1})
+    part.flush(part.staged(), 1)
+    put(part, {b"a": 2})
+    part.close()
+    again = TablePartition(SPEC, part.topic, 0, disk.open("counts", 0))
+    assert list(again.items()) == [(b"a", 1)]
+
+
+def test_a_row_of_another_type_is_told(part: TablePartition) -> None:
+    part.apply([b"a"], [b"text"], 1)
+    told = "table 'counts', partition 0: the row of key b'a' does not decode as int: .*Give the table a new name"
+    with pytest.raises(ChangelogError, match=told):
+        part.load([b"a"])
+    with pytest.raises(ChangelogError, match=told):
+        list(part.items())
