@@ -6,18 +6,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.agents.faust_app import GroupApp
     from penstock.deploy.apps import faust_app
-    from penstock.deploy.clients import Producer, create_topics, read_topic
+    from penstock.deploy.clients import (
+        Consumer,
+        Delivery,
+        DeliveryFailed,
+        Producer,
+        SyncConsumer,
+        SyncProducer,
+        create_topics,
+        read_topic,
+    )
     from penstock.deploy.kafka import KafkaServer
     from penstock.deploy.supervisor import Slot, Supervisor, WorkerFailed
     from penstock.deploy.up import Run
 
 _HOME = {
+    "Consumer": "penstock.deploy.clients",
+    "Delivery": "penstock.deploy.clients",
+    "DeliveryFailed": "penstock.deploy.clients",
     "GroupApp": "penstock.agents.faust_app",
     "KafkaServer": "penstock.deploy.kafka",
     "Producer": "penstock.deploy.clients",
     "Run": "penstock.deploy.up",
     "Slot": "penstock.deploy.supervisor",
     "Supervisor": "penstock.deploy.supervisor",
+    "SyncConsumer": "penstock.deploy.clients",
+    "SyncProducer": "penstock.deploy.clients",
     "WorkerFailed": "penstock.deploy.supervisor",
     "create_topics": "penstock.deploy.clients",
     "faust_app": "penstock.deploy.apps",
@@ -25,12 +39,17 @@ _HOME = {
 }
 
 __all__ = [
+    "Consumer",
+    "Delivery",
+    "DeliveryFailed",
     "GroupApp",
     "KafkaServer",
     "Producer",
     "Run",
     "Slot",
     "Supervisor",
+    "SyncConsumer",
+    "SyncProducer",
     "WorkerFailed",
     "create_topics",
     "faust_app",

@@ -2,29 +2,43 @@
 
 import sys
 from collections.abc import Callable
-from functools import wraps
+from importlib import import_module
 from typing import Any
 
 import click
 
+from penstock.deploy.commands.options import told
 
-def _told(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """What a user can mend is told in a line or a list, without a traceback; exit code 1."""
-
-    @wraps(fn)
-    def command(*args: Any, **kwargs: Any) -> Any:
-        from penstock.tables.errors import PenstockError
-
-        try:
-            return fn(*args, **kwargs)
-        except PenstockError as exc:
-            click.echo(f"error: {exc}", err=True)
-            sys.exit(1)
-
-    return command
+_NOUNS = {
+    "cluster": ("penstock.deploy.commands.cluster", "The cluster: brokers, controller, configs, quotas, ACLs."),
+    "consume": ("penstock.deploy.commands.consume", "Print a topic's records."),
+    "groups": ("penstock.deploy.commands.groups", "Consumer groups: list, describe, reset, delete."),
+    "produce": ("penstock.deploy.commands.produce", "Write records from a file or standard input."),
+    "topics": ("penstock.deploy.commands.topics", "Topics: create, list, describe, alter, delete."),
+}
+"""Commands that live in modules of their own: name -> module, line in the help."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+class _Main(click.Group):
+    """Imports a noun's module when it is used; the help of all does with the lines above."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_NOUNS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _NOUNS:
+            return super().get_command(ctx, cmd_name)
+        found: click.Command = getattr(import_module(_NOUNS[cmd_name][0]), cmd_name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = {name: about for name, (_, about) in _NOUNS.items()}
+        rows |= {name: command.get_short_help_str(120) for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows.items()))
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="penstock")
 def main() -> None:
     """Declarative stream processing on Kafka.
@@ -36,7 +50,7 @@ def main() -> None:
 @main.command()
 @click.argument("module")
 @click.option("--json", "as_json", is_flag=True, help="Print problems as JSON.")
-@_told
+@told
 def check(module: str, as_json: bool) -> None:
     """Report everything that is wrong with a pipeline, each with its file and line. Needs no broker."""
     from penstock.deploy.modules import load_pipeline
@@ -66,7 +80,7 @@ def check(module: str, as_json: bool) -> None:
 @main.command()
 @click.argument("module")
 @click.option("--format", "form", type=click.Choice(["text", "json", "mermaid"]), default="text", show_default=True)
-@_told
+@told
 def graph(module: str, form: str) -> None:
     """Draw a pipeline: topics, groups, stages, steps, tables. Needs no broker."""
     from penstock.deploy.modules import load_pipeline
@@ -102,7 +116,7 @@ def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
     "--slot", help="Run one worker in this process, as this slot: for an orchestrator that starts each itself."
 )
 @_run_options
-@_told
+@told
 def worker(module: str, group: str, slot: str | None, **options: Any) -> None:
     """Run workers of one group."""
     if slot is not None:
@@ -117,7 +131,7 @@ def worker(module: str, group: str, slot: str | None, **options: Any) -> None:
 @click.argument("module")
 @click.option("--group", "groups", multiple=True, help="Only this group; may be repeated.")
 @_run_options
-@_told
+@told
 def up(module: str, groups: tuple[str, ...], **options: Any) -> None:
     """Run every group of a pipeline on this machine, with a Kafka beside them unless --broker names one."""
     if options["broker"]:
@@ -185,7 +199,7 @@ def kafka() -> None:
 
 
 @kafka.command()
-@_told
+@told
 def install() -> None:
     """Fetch Apache Kafka's jars by Maven into the cache, once."""
     from penstock.deploy.kafka import prepare
@@ -196,7 +210,7 @@ def install() -> None:
 @kafka.command()
 @click.option("--data", default=".penstock/kafka", show_default=True, type=click.Path(file_okay=False))
 @click.option("--port", default=9092, show_default=True, help="Port on 127.0.0.1.")
-@_told
+@told
 def start(data: str, port: int) -> None:
     """Run a one-node Kafka in the foreground until Ctrl-C; its data stays in the folder."""
     import signal

