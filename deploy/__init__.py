@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.agents.faust_app import GroupApp
     from penstock.deploy.apps import faust_app
+    from penstock.deploy.broker.process import BrokerServer
     from penstock.deploy.clients import (
         Consumer,
         Delivery,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from penstock.deploy.up import Run
 
 _HOME = {
+    "BrokerServer": "penstock.deploy.broker.process",
     "Consumer": "penstock.deploy.clients",
     "Delivery": "penstock.deploy.clients",
     "DeliveryFailed": "penstock.deploy.clients",
@@ -39,6 +41,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BrokerServer",
     "Consumer",
     "Delivery",
     "DeliveryFailed",

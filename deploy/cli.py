@@ -133,19 +133,20 @@ def worker(module: str, group: str, slot: str | None, **options: Any) -> None:
 @_run_options
 @told
 def up(module: str, groups: tuple[str, ...], **options: Any) -> None:
-    """Run every group of a pipeline on this machine, with a Kafka beside them unless --broker names one."""
+    """Run every group of a pipeline on this machine, with a broker beside them unless --broker names one."""
     if options["broker"]:
         _run(module, groups, **options)
         return
     from pathlib import Path
 
-    from penstock.deploy.kafka import KafkaServer
+    from penstock.deploy.broker.process import BrokerServer
     from penstock.deploy.modules import load_pipeline
     from penstock.pipelines.rules import validated
 
     topology = validated(load_pipeline(module).topology)
-    with KafkaServer(Path(".penstock/kafka")) as server:
-        click.echo(f"Kafka at {server.bootstrap}, data in .penstock/kafka", err=True)
+    folder = Path(".penstock/broker")
+    with BrokerServer(folder, expire_on_disconnect=True) as server:
+        click.echo(f"broker at {server.bootstrap}, data in {folder}", err=True)
         _create_sources(server.bootstrap, topology)
         _run(module, groups, **{**options, "broker": server.bootstrap})
 
@@ -191,6 +192,15 @@ def _run(
     except WorkerFailed as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(1)
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def broker(arguments: tuple[str, ...]) -> None:
+    """Run the embedded broker in the foreground: --data DIR --listen 127.0.0.1:9092; --help tells the rest."""
+    from penstock.deploy.broker.__main__ import main as run_broker
+
+    run_broker(list(arguments))
 
 
 @main.group()

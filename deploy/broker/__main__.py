@@ -23,9 +23,9 @@ class _Refused(Exception):
     """The broker cannot start, and why."""
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run until SIGTERM or SIGINT, or until standard input ends where `--child` is given."""
-    options = _options()
+    options = _options(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         with contextlib.ExitStack() as held:
@@ -38,7 +38,7 @@ def main() -> None:
         sys.exit(f"penstock broker: {error}")
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="penstock broker", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder to keep everything in, made if need be")
     parser.add_argument("--listen", default="127.0.0.1:9092", help="HOST:PORT for clients; port 0 takes a free one")
@@ -48,7 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--partitions", type=int, default=1, help="of a topic created without a number")
     parser.add_argument("--insecure", action="store_true", help="listen beyond this machine, to anyone")
     parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _hold_folder(options: argparse.Namespace, held: contextlib.ExitStack) -> None:

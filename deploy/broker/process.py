@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Self
 
 from penstock.deploy.broker.folder import DataFolder, FolderInUse
+from penstock.tables.errors import PenstockError
 
 _HOST = "127.0.0.1"
 
 
-class BrokerUnavailable(Exception):
+class BrokerUnavailable(PenstockError):
     """The broker does not start."""
 
 

