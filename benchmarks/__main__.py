@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -35,8 +36,8 @@ def main() -> int:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         try:
-            broker = arguments.broker or stack.enter_context(KafkaServer(home / "kafka")).bootstrap
-            return asyncio.run(_benchmarks(arguments, broker, home))
+            server = None if arguments.broker else stack.enter_context(KafkaServer(home / "kafka"))
+            return asyncio.run(_benchmarks(arguments, server, home))
         except (RunFailed, PenstockError) as exc:
             console.print(f"[red]error: {exc}[/]", highlight=False)
             return 1
@@ -61,7 +62,8 @@ def _positive(text: str) -> int:
     return number
 
 
-async def _benchmarks(arguments: argparse.Namespace, broker: str, home: Path) -> int:
+async def _benchmarks(arguments: argparse.Namespace, server: KafkaServer | None, home: Path) -> int:
+    broker = server.bootstrap if server else arguments.broker
     session = f"bench-{os.getpid()}-{int(time.time())}"
     backlog = Backlog.of_flights(arguments.records)
     chosen = {
@@ -81,7 +83,8 @@ async def _benchmarks(arguments: argparse.Namespace, broker: str, home: Path) ->
         right = True
         for workload, candidates in chosen.items():
             before = os.getloadavg()
-            runs = await _rounds(workload, candidates, arguments.rounds, backlogs, session, broker, home)
+            case = Case(session, workload, broker, "", home / "runs", server.pid if server else None)
+            runs = await _rounds(case, candidates, arguments.rounds, backlogs)
             console.print(report.table(workload, candidates, runs))
             path = report.write(arguments.json, workload, runs, backlog.mean_bytes, before)
             console.print(f"written to {path.name}", highlight=False)
@@ -105,21 +108,14 @@ async def _fill(broker: str, topic: str, backlog: Backlog) -> None:
 
 
 async def _rounds(
-    workload: str,
-    candidates: Sequence[Candidate],
-    rounds: int,
-    backlogs: dict[bool, Backlog],
-    session: str,
-    broker: str,
-    home: Path,
+    whole: Case, candidates: Sequence[Candidate], rounds: int, backlogs: dict[bool, Backlog]
 ) -> list[Measurement]:
     """The candidates one after another, in each round beginning with another one."""
     runs: list[Measurement] = []
+    workload = whole.workload
     for number, candidate in _turns(candidates, rounds):
-        case = Case(
-            f"{session}-{workload}-{number}-{candidate.name}", workload, broker, _source(session, candidate.short),
-            home / "runs" / f"{workload}-{number}-{candidate.name}",
-        )  # fmt: skip
+        name = f"{whole.run}-{workload}-{number}-{candidate.name}"
+        case = replace(whole, run=name, source=_source(whole.run, candidate.short), data=whole.data / name)
         with console.status(f"{workload} {number}/{rounds}: {candidate.name}"):
             try:
                 run = await measure(candidate, case, backlogs[candidate.short])
@@ -127,7 +123,7 @@ async def _rounds(
                 raise RunFailed(f"{workload}, {candidate.name} {exc}") from exc
         runs.append(run)
         _tell(workload, f"{number}/{rounds}", run)
-        await kafka.remove(broker, case.run)
+        await kafka.remove(case.broker, case.run)
         shutil.rmtree(case.data)
     return runs
 
@@ -139,11 +135,12 @@ def _turns(candidates: Sequence[Candidate], rounds: int) -> Iterator[tuple[int, 
 
 
 def _tell(workload: str, number: str, run: Measurement) -> None:
+    others = "" if run.others is None else f"others {run.others:>4.0%}  "
     verdict = "[green]right[/]" if run.right else f"[red]WRONG: {run.outputs:,} outputs, not {run.expected:,}[/]"
     console.print(
-        f"{workload:<9} {number} {run.candidate:<8} {run.rate:>9,.0f} records/s  {run.cpu_us:>7.2f} us CPU/record  "
-        f"{run.cores:.2f} cores  {run.peak_mb:>4.0f} MB  started in {run.start_seconds:.1f} s  load {run.load:.1f}  "
-        f"{verdict}",
+        f"{workload:<9} {number} {run.candidate:<8} {run.rate:>9,.0f} records/s  {run.cpu_us:>6.2f} us CPU  "
+        f"{run.cores:.2f} cores  {run.peak_mb:>4.0f} MB  start {run.start_seconds:.1f} s  "
+        f"{others}{verdict}",
         highlight=False,
     )
 

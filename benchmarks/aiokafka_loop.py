@@ -1,4 +1,4 @@
-"""Candidate `aiokafka`: loops written by hand on the bare client, at-least-once. What the client itself allows.
+"""Candidate `aiokafka`: loops written by hand on the bare client, at-least-once: what little the client alone needs.
 
 `stateless` polls, decodes, filters, maps, encodes and sends whole batches. `keyed` keeps its counts in a dict, without
 any state store: what it counted is gone with the process. Outputs go to the partition they came from, since key and

@@ -18,6 +18,7 @@ class Case:
         broker: bootstrap servers.
         source: the topic with the backlog.
         data: a folder of its own.
+        kafka: process id of the Kafka started for the benchmarks, if one was.
     """
 
     run: str
@@ -25,6 +26,7 @@ class Case:
     broker: str
     source: str
     data: Path
+    kafka: int | None = None
 
     @property
     def out(self) -> str:
@@ -77,11 +79,11 @@ BASE = "penstock"
 CANDIDATES: dict[str, tuple[Candidate, ...]] = {
     "stateless": (
         Candidate(BASE, "exactly-once", (*_WORKER, *_SETTINGS)),
-        Candidate("aiokafka", "bare loop, at-least-once: the limit", _LOOP),
+        Candidate("aiokafka", "bare client, at-least-once", _LOOP),
         Candidate("faust", "stock agent, at-least-once", _FAUST, short=True),
     ),
     "keyed": (
-        Candidate(BASE, "exactly-once, RocksDB table with changelog", (*_WORKER, *_SETTINGS)),
-        Candidate("aiokafka", "bare loop, at-least-once, a dict: no state store", _LOOP),
+        Candidate(BASE, "exactly-once; RocksDB table with changelog", (*_WORKER, *_SETTINGS)),
+        Candidate("aiokafka", "bare client, at-least-once; a dict, no state store", _LOOP),
     ),
 }

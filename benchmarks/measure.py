@@ -33,7 +33,8 @@ class RunFailed(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run's figures. `records` is the size of its backlog."""
+    """One run's figures. `records` is the size of its backlog; `others` the share of the machine's processor time that
+    went to none of worker, broker and harness, None where the broker is not ours."""
 
     candidate: str
     records: int
@@ -44,6 +45,7 @@ class Measurement:
     cores: float
     peak_mb: float
     load: float
+    others: float | None
     outputs: int
     expected: int
     right: bool
@@ -51,11 +53,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Sample:
-    """The state at one look: outputs and processor seconds so far."""
+    """The state at one look: outputs and processor seconds so far, the worker's and those of strangers."""
 
     at: float
-    outputs: int
-    cpu: float
+    outputs: int = 0
+    cpu: float = 0.0
+    strange: float | None = None
 
 
 async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Measurement:
@@ -75,7 +78,7 @@ async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Measure
         )  # fmt: skip
         try:
             async with kafka.Outputs(case.broker, case.out) as outputs:
-                first, last = await _watch(outputs, process, check.expected, case.data / "worker.log")
+                first, last = await _watch(outputs, process, check.expected, case)
             peak = peak_mb(process.pid)
         finally:
             await _stop(process)
@@ -83,25 +86,31 @@ async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Measure
     wall, cpu = last.at - first.at, last.cpu - first.cpu
     counted = (last.outputs - first.outputs) * backlog.size / check.expected
     rate, cpu_us, cores = (counted / wall, 1e6 * cpu / counted, cpu / wall) if counted else (0.0, 0.0, 0.0)
+    others = None
+    if first.strange is not None and last.strange is not None and wall:
+        others = max(0.0, last.strange - first.strange) / wall / (os.cpu_count() or 1)
     return Measurement(
         candidate.name, backlog.size, first.at - started, wall, rate, cpu_us, cores,
-        peak, load, check.count, check.expected, check.right,
+        peak, load, others, check.count, check.expected, check.right,
     )  # fmt: skip
 
 
 async def _watch(
-    outputs: kafka.Outputs, process: asyncio.subprocess.Process, expected: int, log: Path
+    outputs: kafka.Outputs, process: asyncio.subprocess.Process, expected: int, case: Case
 ) -> tuple[Sample, Sample]:
     """The first and the last growth of the output."""
-    first = last = Sample(time.monotonic(), 0, 0.0)
+    first = last = Sample(time.monotonic())
     while True:
         await asyncio.sleep(LOOK_SECONDS)
         end = await outputs.end()
         if process.returncode is not None:
-            raise RunFailed(f"ended with exit code {process.returncode} before its output was complete:\n{_tail(log)}")
+            log = _tail(case.data / "worker.log")
+            raise RunFailed(f"ended with exit code {process.returncode} before its output was complete:\n{log}")
         now = time.monotonic()
         if end > last.outputs:
-            last = Sample(now, end, cpu_seconds(process.pid))
+            cpu = cpu_seconds(process.pid)
+            ours = None if case.kafka is None else cpu + cpu_seconds(case.kafka) + sum(os.times()[:2])
+            last = Sample(now, end, cpu, None if ours is None else busy_seconds() - ours)
             first = first if first.outputs else last
         elif now - last.at > (QUIET_SECONDS if end >= expected else STUCK_SECONDS):
             return first, last
@@ -126,6 +135,12 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of all threads of a process, those that have ended included."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def busy_seconds() -> float:
+    """Processor time that the whole machine has spent, on all cores."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
 
 
 def peak_mb(pid: int) -> float:

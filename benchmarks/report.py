@@ -17,7 +17,7 @@ from benchmarks.candidates import BASE, Candidate
 from benchmarks.measure import Measurement
 
 PACKAGES = ("penstock", "faust-streaming", "mode-streaming", "aiokafka", "msgspec", "rocksdict", "uvloop")
-COLUMNS = ("candidate", "records", "records/s", "us CPU/record", "peak MB", "rate ratio", "CPU ratio", "output")
+COLUMNS = ("candidate", "backlog", "records/s", "CPU us", "peak MB", "rate", "CPU", "output")
 
 
 def machine() -> str:
@@ -32,9 +32,12 @@ def _memory_gb() -> float:
 def table(workload: str, candidates: Sequence[Candidate], runs: Sequence[Measurement]) -> Table:
     """Median (lowest-highest) of each candidate, and its ratios to Penstock."""
     rounds = max(sum(run.candidate == c.name for run in runs) for c in candidates)
-    shown = Table(title=f"{workload}: median (min-max) of {rounds}, one worker process; {machine()}")
+    shown = Table(
+        title=f"{workload}: one worker process, {machine()}",
+        caption=f"median (min-max) of {rounds} runs; CPU us per record; rate and CPU as ratios to {BASE}",
+    )
     for column in COLUMNS:
-        shown.add_column(column, justify="left" if column in ("candidate", "output") else "right", no_wrap=True)
+        shown.add_column(column, justify="left" if column in ("candidate", "output") else "right")
     base = [run for run in runs if run.candidate == BASE]
     for candidate in candidates:
         mine = [run for run in runs if run.candidate == candidate.name]
