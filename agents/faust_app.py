@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
     "topic_allow_declare": False,  # ensure_topics does it: Faust would let the broker choose partition counts
     "table_standby_replicas": 0,
     "stream_buffer_maxsize": 4,  # counts batches here
-    "broker_max_poll_records": 4000,
+    "broker_max_poll_records": 10_000,  # of a partition, at once: 30 ms of work
     "consumer_auto_offset_reset": "earliest",
     "broker_heartbeat_interval": 1.0,  # joins and leaves are noticed within 1 s
     "broker_session_timeout": 10.0,  # a killed worker's partitions move after it

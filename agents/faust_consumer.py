@@ -1,6 +1,7 @@
 """Faust's consumer, carrying whole batches: one message is one RecordBatch."""
 
 import asyncio
+import time
 from typing import Any
 
 from faust import Schema
@@ -58,9 +59,13 @@ class BatchConsumer(driver.Consumer):
     async def _commit_handler(self) -> None:
         """Replaces Faust's task of this name."""
         checkpointer = self.app.checkpointer
+        pause = checkpointer.interval
         while not self.should_stop:
-            await self.sleep(checkpointer.interval)
+            await self.sleep(pause)
+            started = time.monotonic()
             await checkpointer.run()
+            # Under a backlog a checkpoint is long; it may take a fifth of the time, not more.
+            pause = max(checkpointer.interval, 4 * (time.monotonic() - started))
 
     async def perform_seek(self) -> None:
         """Go to the committed offsets; where nothing is committed, to the beginning."""

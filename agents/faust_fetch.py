@@ -41,6 +41,9 @@ def take(fetch_result: Any, max_records: int | None) -> RecordBatch | None:
     if not fetch_result.has_more() or not fetch_result.check_assignment(tp):
         return None
     source = fetch_result._partition_records
+    # aiokafka's own reader of these records, unstarted: it refers back to `source`, and the cycle would keep the whole
+    # response in memory until a garbage collection, which a worker seldom has.
+    source._records_iterator = None
     start = source.next_fetch_offset
     batch = RecordBatch(tp.topic, tp.partition, start, start, [], [], [], range(0))
     wire_batches = source._records

@@ -13,6 +13,9 @@ SPILL_BYTES = 4 << 20
 """Outputs held back until the checkpoint. Past this they are sent early: a transaction begun late is one that a killed
 worker seldom leaves open, which readers of its outputs would wait for; memory is what bounds it."""
 
+AHEAD_BYTES = 1 << 20
+"""Outputs worth a round trip of their own before the checkpoint stops the batches."""
+
 BATCH_BYTES = 1 << 20
 """Size of an output record batch, the broker's default `message.max.bytes`: fewer, larger requests."""
 
@@ -105,6 +108,13 @@ class KafkaTransaction:
         """See `Transaction.spill`."""
         if self.outbox.size_bytes >= SPILL_BYTES:
             await self.send_outputs()
+
+    async def send_ahead(self) -> None:
+        """See `Transaction.send_ahead`."""
+        if self.outbox.size_bytes >= AHEAD_BYTES:
+            sent = await self._send(self.outbox.take())
+            self._sent += sent
+            await asyncio.wait([future for _, _, future in sent])
 
     async def _send(self, batches: list[Any]) -> list[tuple[Partition, int, asyncio.Future[Any]]]:
         if not batches:

@@ -78,6 +78,9 @@ class MemoryTransaction:
     async def spill(self) -> None:
         """See `Transaction.spill`. Memory holds everything anyway."""
 
+    async def send_ahead(self) -> None:
+        """See `Transaction.send_ahead`. Nothing is gained by it here."""
+
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
         self._sent += self._collected

@@ -6,10 +6,11 @@ partition count stay the same. Offsets are committed each second, once all that 
 """
 
 import asyncio
+import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,36 +21,30 @@ from benchmarks.records import Departure, Result, has_departed, to_delay
 POLL_RECORDS = 4000
 COMMIT_SECONDS = 1.0
 
-Rows = list[tuple[bytes, bytes, int]]
+Rows = Iterator[tuple[bytes, bytes, int]]
 """(key, value, timestamp in ms)"""
 decode = msgspec.json.Decoder(Departure).decode
 encode = msgspec.json.Encoder().encode
 
 
-def stateless() -> Callable[[list[Any]], Rows]:
+def stateless(records: list[Any]) -> Rows:
     """Departed flights as delays."""
-
-    def step(records: list[Any]) -> Rows:
-        flights = [(record, decode(record.value)) for record in records]
-        return [(r.key, encode(to_delay(flight)), r.timestamp) for r, flight in flights if has_departed(flight)]
-
-    return step
+    for record in records:
+        flight = decode(record.value)
+        if has_departed(flight):
+            yield record.key, encode(to_delay(flight)), record.timestamp
 
 
-def keyed() -> Callable[[list[Any]], Rows]:
+states: dict[bytes, tuple[int, int]] = {}
+
+
+def keyed(records: list[Any]) -> Rows:
     """Count and sum per key, every update."""
-    states: dict[bytes, tuple[int, int]] = {}
-
-    def step(records: list[Any]) -> Rows:
-        out = []
-        for record in records:
-            key = record.key
-            n, total = states.get(key, (0, 0))
-            states[key] = n, total = n + 1, total + decode(record.value).distance
-            out.append((key, encode(Result(n, total)), record.timestamp))
-        return out
-
-    return step
+    for record in records:
+        key = record.key
+        n, total = states.get(key, (0, 0))
+        states[key] = n, total = n + 1, total + decode(record.value).distance
+        yield key, encode(Result(n, total)), record.timestamp
 
 
 async def send(producer: AIOKafkaProducer, topic: str, partition: int, rows: Rows) -> list[asyncio.Future[Any]]:
@@ -69,7 +64,7 @@ async def send(producer: AIOKafkaProducer, topic: str, partition: int, rows: Row
 async def main(workload: str) -> None:
     """Run until killed."""
     env = os.environ
-    step = {"stateless": stateless, "keyed": keyed}[workload]()
+    step = {"stateless": stateless, "keyed": keyed}[workload]
     consumer = AIOKafkaConsumer(
         env["BENCH_SOURCE"],
         bootstrap_servers=env["BENCH_BROKER"],
@@ -80,6 +75,9 @@ async def main(workload: str) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=env["BENCH_BROKER"], acks="all", linger_ms=0, max_batch_size=1 << 20)
     await producer.start()
     await consumer.start()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 20)  # as Penstock's workers do
     unsettled: list[asyncio.Future[Any]] = []
     committed = time.monotonic()
     while True:

@@ -71,7 +71,7 @@ class Candidate:
 _WORKER = ("-m", "penstock.deploy.worker", "benchmarks.penstock_pipeline", "{workload}")
 _SETTINGS = ("--broker", "{broker}", "--data", "{data}", "--loglevel", "warning", "--parent", "{parent}")
 _LOOP = ("-m", "benchmarks.aiokafka_loop", "{workload}")
-_FAUST = ("-m", "faust", "-A", "benchmarks.faust_agent", "--loop", "uvloop", "worker", "-l", "warn")
+_FAUST = ("-m", "faust", "-A", "benchmarks.faust_agent", "--loop", "uvloop", "worker", "-l", "warn", "--without-web")
 
 BASE = "penstock"
 """The candidate that ratios refer to."""

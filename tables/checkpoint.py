@@ -43,6 +43,11 @@ class Transaction(Protocol):
         """Send collected outputs early if they have grown large. Called inside a batch, never beside a checkpoint."""
         ...
 
+    async def send_ahead(self) -> None:
+        """Send collected outputs, if there are many, and see them acknowledged, while batches go on: what a checkpoint
+        then has to send with its gate closed is the little that came meanwhile."""
+        ...
+
     async def send_outputs(self) -> None:
         """Send all collected outputs."""
         ...
@@ -148,8 +153,10 @@ class Checkpoint:
         if self.failed is not None:  # never wait for a batch that will not end
             return False
         async with self._lock:
-            self._open.clear()
             try:
+                if self.marks and self.fenced is None:
+                    await self.transaction.send_ahead()
+                self._open.clear()
                 self._at_step(1)
                 await self._idle.wait()
                 if self.failed is not None or self.fenced is not None or not self.marks:

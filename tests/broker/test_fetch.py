@@ -1,6 +1,8 @@
 """Batches of columns hold exactly what aiokafka's own reader returns, from a real log."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -514,5 +516,28 @@ def test_uncommitted_ends_are_behind_open_transactions(kafka: Any, topic_prefix:
             assert await one.thread.end_offsets_uncommitted([(topic, 0)]) == {tp: 5}
             assert await one.thread.highwaters(tp) == {tp: 0}
             await producer.commit_transaction()
+
+    run(main())
+
+
+def test_a_response_that_was_read_is_freed_at_once(kafka: Any, topic_prefix: str) -> None:
+    """Workers seldom collect garbage: what waits for that would grow with every record read."""
+
+    async def main() -> None:
+        await create_topic(kafka.bootstrap, topic_prefix)
+        await plain(kafka.bootstrap, topic_prefix)
+        tp = TopicPartition(topic_prefix, 0)
+        async with reading(kafka.bootstrap, tp, 0, "read_committed") as consumer:
+            fetcher = consumer._fetcher
+            while tp not in fetcher._records:
+                await fetcher._create_fetch_waiter()
+            response = weakref.ref(fetcher._records[tp]._partition_records)
+            gc.disable()
+            try:
+                batches = await fetched_batches(fetcher, None, 5.0, None)
+                assert len(batches[tp])
+                assert response() is None
+            finally:
+                gc.enable()
 
     run(main())
