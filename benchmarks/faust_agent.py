@@ -1,7 +1,7 @@
 """Candidate `faust`: the workload `stateless` as a stock Faust agent, at-least-once.
 
-Run by `faust -A benchmarks.faust_agent --loop uvloop worker -l warn --without-web`. Faust's own JSON codec; a linger of 5 ms, which
-is a third cheaper than its default of none; no web server, no leader topic.
+Run by `faust -A benchmarks.faust_agent --loop uvloop worker -l warn --without-web`. Faust's own JSON codec; a linger of
+5 ms, which is a third cheaper than its default of none; no web server, no leader topic.
 """
 
 import os
