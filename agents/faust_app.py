@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "stream_buffer_maxsize": 4,  # counts batches here
     "broker_max_poll_records": 10_000,  # of a partition, at once: 30 ms of work
     "consumer_auto_offset_reset": "earliest",
+    "consumer_metadata_max_age_ms": 10_000,  # how long a topic that a join did not see is left out
     "broker_heartbeat_interval": 1.0,  # joins and leaves are noticed within 1 s
     "broker_session_timeout": 10.0,  # a killed worker's partitions move after it
     "broker_request_timeout": 15.0,

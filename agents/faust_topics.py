@@ -1,5 +1,7 @@
 """Topics on the broker: what must be there, what is created, and whether the counts are as declared."""
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +11,9 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from penstock.agents.group import GroupSpec
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError
+
+SEEN_SECONDS = 10.0
+"""How long new topics are waited for; a broker takes milliseconds."""
 
 
 class BrokerUnreachable(PenstockError):
@@ -78,6 +83,13 @@ class Admin:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise PenstockError(f"topic {name!r} could not be created: {error.__name__}: {rest[0] if rest else ''}")
+        await self._seen({topic.name for topic in new})
+
+    async def _seen(self, names: set[str]) -> None:
+        """Wait until the broker tells of new topics: a group that joins before it does would leave them out."""
+        deadline = time.monotonic() + SEEN_SECONDS
+        while names.difference(await self.partitions(names)) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
 
 async def ensure_topics(

@@ -172,7 +172,6 @@ def _run(
 ) -> None:
     import asyncio
 
-    from penstock.deploy.apps import preflight
     from penstock.deploy.settings import Settings
     from penstock.deploy.supervisor import WorkerFailed
     from penstock.deploy.up import Run
@@ -183,12 +182,8 @@ def _run(
         loglevel=loglevel,
     )  # fmt: skip
 
-    async def all_of_it() -> None:
-        await preflight(module, groups, settings)
-        await run.run()
-
     try:
-        asyncio.run(all_of_it())
+        asyncio.run(run.run())
     except WorkerFailed as exc:
         click.echo(f"error: {exc}", err=True)
         sys.exit(1)

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from penstock.agents.group import GroupSpec
 from penstock.deploy.lag import Lag, LagMonitor
 from penstock.deploy.modules import load_pipeline
+from penstock.deploy.preflight import preflight
 from penstock.deploy.supervisor import Slot, Supervisor, WorkerFailed
 from penstock.pipelines.compiling import compile_group
 
@@ -56,11 +57,13 @@ class Run:
         """Run it.
 
         Raises:
-            TopologyError, ModuleProblem: before anything is started.
+            PenstockError: before anything is started: a wrong module, a topology with problems, no broker, a topic that
+                is missing or has other partitions.
             WorkerFailed: a worker failed for good; all are stopped.
         """
         topology = load_pipeline(self.module).topology
         names = self.groups or tuple(group.name for group in topology.groups)
+        await preflight(topology, names, self.broker)
         specs = {name: compile_group(topology, name) for name in names}
         slots = [Slot(name, number) for name in names for number in range(self.workers)]
         supervisor = Supervisor(
