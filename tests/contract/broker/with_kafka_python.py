@@ -42,7 +42,7 @@ def _offsets(topic: str, offsets: Mapping[int, int]) -> dict[Any, Any]:
 
 
 class KafkaPythonClient:
-    codecs = frozenset({"gzip"})  # the others need packages of their own
+    codecs = frozenset({"gzip", "snappy", "lz4", "zstd"})
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
