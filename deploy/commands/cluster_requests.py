@@ -22,9 +22,9 @@ def brokers(client: Any) -> dict[str, Any]:
     """
     try:
         request = DescribeClusterRequest(include_cluster_authorized_operations=False, include_fenced_brokers=True)
-        answer = _ask(client, request)
+        answer = client.ask(request)
     except IncompatibleBrokerVersion:
-        answer = _ask(client, MetadataRequest(topics=[], allow_auto_topic_creation=False))
+        answer = client.ask(MetadataRequest(topics=[], allow_auto_topic_creation=False))
     if code := answer.get("error_code"):
         raise for_code(code)(answer.get("error_message"))
     found = [
@@ -65,7 +65,7 @@ def controller(client: Any, told_to_clients: int) -> int | None:
 def quotas(client: Any) -> dict[str, Any]:
     """Client quotas: whether they can be had, else why not, and each with whom it holds for."""
     try:
-        answer = _ask(client, DescribeClientQuotasRequest(components=[], strict=False))
+        answer = client.ask(DescribeClientQuotasRequest(components=[], strict=False))
     except IncompatibleBrokerVersion:
         return _without("the broker does not serve them: Kafka does from 2.6 on")
     except KafkaError as exc:
@@ -106,12 +106,6 @@ def acls(client: Any) -> dict[str, Any]:
         for acl in found
     ]
     return {"available": True, "reason": None, "entries": entries}
-
-
-def _ask(client: Any, request: Any) -> dict[str, Any]:
-    """Send a request that kafka-python knows and has no method for."""
-    answer: dict[str, Any] = client._manager.run(client._manager.send, request).to_dict()
-    return answer
 
 
 def _without(reason: str) -> dict[str, Any]:
