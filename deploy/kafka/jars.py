@@ -13,6 +13,7 @@ from pathlib import Path
 
 from penstock.tables.errors import PenstockError
 
+_POMS = Path(__file__).parent
 _OLDEST_JAVA = 17  # Kafka 4 brokers need it
 _MVN_TIMEOUT = 900.0  # seconds; a first fetch takes well under a minute, a slow line a few
 
@@ -28,23 +29,18 @@ class Distribution:
     Args:
         product: ``kafka`` or ``zookeeper``; the cache folder is named after it and the version.
         title: what messages call it.
-        pom: the pom's name, in this folder.
+        pom: the pom.
     """
 
     product: str
     title: str
-    pom: str
-
-    @property
-    def path(self) -> Path:
-        """The pom."""
-        return Path(__file__).with_name(self.pom)
+    pom: Path
 
     def version(self) -> str:
         """The version that the pom names, such as ``4.1.2``."""
-        found = re.search(rf"<{self.product}\.version>([^<]+)<", self.path.read_text(encoding="utf-8"))
+        found = re.search(rf"<{self.product}\.version>([^<]+)<", self.pom.read_text(encoding="utf-8"))
         if found is None:
-            raise KafkaUnavailable(f"{self.path} names no <{self.product}.version>")
+            raise KafkaUnavailable(f"{self.pom} names no <{self.product}.version>")
         return found[1].strip()
 
     def installed(self, cache: Path | None = None) -> Path | None:
@@ -95,9 +91,9 @@ class Distribution:
         return target
 
 
-KAFKA = Distribution("kafka", "Apache Kafka", "pom.xml")
-KAFKA_2_8 = Distribution("kafka", "Apache Kafka", "pom-kafka-2.8.xml")
-ZOOKEEPER = Distribution("zookeeper", "Apache ZooKeeper", "pom-zookeeper.xml")
+KAFKA = Distribution("kafka", "Apache Kafka", _POMS / "pom.xml")
+KAFKA_2_8 = Distribution("kafka", "Apache Kafka", _POMS / "pom-kafka-2.8.xml")
+ZOOKEEPER = Distribution("zookeeper", "Apache ZooKeeper", _POMS / "pom-zookeeper.xml")
 
 
 def version() -> str:
@@ -185,7 +181,7 @@ def _copy_dependencies(wanted: Distribution, folder: Path) -> None:
         environment["JAVA_HOME"] = str(
             Path(java()).resolve().parent.parent
         )  # mvn is a script that looks for one itself
-    command = [mvn, "-B", "-f", str(wanted.path), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
+    command = [mvn, "-B", "-f", str(wanted.pom), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"]
     try:
         done = subprocess.run(
             command,

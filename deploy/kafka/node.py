@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,7 +42,7 @@ class KafkaNode(JavaServer):
     Args:
         number: its node id.
         properties: server.properties entries to add, or to put in the place of the development settings.
-        data, port, heap_mb: as for `JavaServer`.
+        data, port, heap_mb, java_options: as for `JavaServer`.
 
     Attributes:
         cluster_id: what a new data folder is given as its cluster's id; None makes one up.
@@ -59,9 +59,10 @@ class KafkaNode(JavaServer):
         port: int = 0,
         heap_mb: int = 512,
         properties: Mapping[str, str] | None = None,
+        java_options: Iterable[str] = (),
         number: int = 1,
     ) -> None:
-        super().__init__(data, port=port, heap_mb=heap_mb, properties=properties)
+        super().__init__(data, port=port, heap_mb=heap_mb, properties=properties, java_options=java_options)
         self.number = number
         self.cluster_id: str | None = None
         self.voters: str | None = None
@@ -104,6 +105,7 @@ class KafkaServer(KafkaNode):
         port: the port clients connect to. 0, the default, takes a free one, the same at later starts of this object.
         heap_mb: Java's largest heap, in MB. The default is ample for development: idle, all of Java takes 180 MB.
         properties: server.properties entries to add, or to put in the place of the development settings.
+        java_options: for Java, as for `JavaServer`.
 
     Raises:
         ValueError: `properties` sets something that this class decides (ports, roles, folders).
@@ -116,8 +118,9 @@ class KafkaServer(KafkaNode):
         port: int = 0,
         heap_mb: int = 512,
         properties: Mapping[str, str] | None = None,
+        java_options: Iterable[str] = (),
     ) -> None:
-        super().__init__(data, port=port, heap_mb=heap_mb, properties=properties)
+        super().__init__(data, port=port, heap_mb=heap_mb, properties=properties, java_options=java_options)
 
 
 def prepare(cache: Path | None = None, *, quiet: bool = False) -> Path:

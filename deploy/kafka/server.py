@@ -33,6 +33,8 @@ class JavaServer:
         port: the port clients connect to. 0, the default, takes a free one, the same at later starts of this object.
         heap_mb: Java's largest heap, in MB. The default is ample for development: idle, all of Java takes 180 MB.
         properties: entries to add, or to put in the place of the development settings.
+        java_options: for Java, behind those of development (a quick compiler and a small collector), so that they
+            prevail: a server that is to be fast for long wants Java's own.
 
     Raises:
         ValueError: `properties` sets something that this class decides (ports, roles, folders).
@@ -52,7 +54,9 @@ class JavaServer:
         port: int = 0,
         heap_mb: int = 512,
         properties: Mapping[str, str] | None = None,
+        java_options: Iterable[str] = (),
     ) -> None:
+        self._java_options = tuple(java_options)
         self._given = None if data is None else data.absolute()
         self._port = port
         self._heap_mb = heap_mb
@@ -169,7 +173,8 @@ class JavaServer:
             folder.renew(properties)
             command = jvm.command(java, jars, folder.tmp)
             self._before(folder, properties, command, jars)
-            command += [f"-Xmx{self._heap_mb}m", *jvm.shared_classes(java, jars), *flags, *self._main]
+            command += [f"-Xmx{self._heap_mb}m", *jvm.shared_classes(java, jars)]
+            command += [*self._java_options, *flags, *self._main]
             self._process = Process(command, folder)
         except BaseException:
             self._drop()
