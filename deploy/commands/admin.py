@@ -114,15 +114,31 @@ class Admin:
         """Every topic, internal ones too, by name."""
         return sorted(map(TopicInfo.of, self.client.describe_topics()), key=lambda topic: topic.name)
 
-    def partitions(self, names: Sequence[str]) -> dict[str, list[PartitionInfo]]:
-        """Partitions of topics, without offsets and sizes. Raises PenstockError naming those that are not there."""
-        found = {t["name"]: t for t in self.client.describe_topics(list(names))} if names else {}
-        if missing := [name for name in names if found[name]["error_code"]]:
+    def partitions(self, names: Sequence[str], *, created: bool = False) -> dict[str, list[PartitionInfo]]:
+        """Partitions of topics, without offsets and sizes.
+
+        Args:
+            names: the topics.
+            created: they have just been created, so a broker that does not know them has not heard yet.
+
+        Raises:
+            PenstockError: some are not there; it names them.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS
+        found = self._found(names)
+        while missing := [name for name in names if found[name]["error_code"]]:
             everything = [topic.name for topic in self.topics()]
-            raise PenstockError("; ".join(self._missing(name, everything) for name in missing))
+            known = created or set(missing) <= set(everything)  # by another broker than the one asked first
+            if not known or time.monotonic() > deadline:
+                raise PenstockError("; ".join(self._missing(name, everything) for name in missing))
+            time.sleep(0.05)
+            found = self._found(names)
         return {
             name: sorted(map(PartitionInfo.of, found[name]["partitions"]), key=lambda p: p.partition) for name in names
         }
+
+    def _found(self, names: Sequence[str]) -> dict[str, Any]:
+        return {t["name"]: t for t in self.client.describe_topics(list(names))} if names else {}
 
     def _missing(self, name: str, names: list[str]) -> str:
         close = get_close_matches(name, names, 1)

@@ -8,9 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from kafka.errors import KafkaConnectionError, NodeNotReadyError
+from kafka.errors import (
+    KafkaConnectionError,
+    LeaderNotAvailableError,
+    NodeNotReadyError,
+    NotLeaderForPartitionError,
+    OffsetNotAvailableError,
+)
 
 _PAUSE = 0.1  # seconds; kafka-python keeps away from a node that refused for 50 ms and more
+_ELECTING = (LeaderNotAvailableError, NotLeaderForPartitionError, OffsetNotAvailableError)
 _READS = ("describe_", "list_", "wait_")
 
 
@@ -44,7 +51,7 @@ class Patient:
         while True:
             try:
                 return ask()
-            except (KafkaConnectionError, NodeNotReadyError) as exc:
+            except (KafkaConnectionError, NodeNotReadyError, *_ELECTING) as exc:
                 unsent = isinstance(exc, NodeNotReadyError) or "ECONNREFUSED" in str(exc)
                 if time.monotonic() > deadline or not (unsent or reads):
                     raise

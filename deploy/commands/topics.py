@@ -35,7 +35,7 @@ def create(
 
     with connected(broker) as admin:
         admin.create(name, partitions or -1, replication or -1, settings)
-        made = admin.partitions([name])[name]
+        made = admin.partitions([name], created=True)[name]
     if as_json:
         print_json({"topic": name, "partitions": len(made), "replication": len(made[0].replicas)})
     else:

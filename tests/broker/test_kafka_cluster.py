@@ -10,6 +10,7 @@ import pytest
 
 from penstock.deploy import Producer
 from penstock.deploy.kafka import KafkaCluster, KafkaUnavailable
+from penstock.deploy.kafka.probe import brokers
 from penstock.pipelines import Topic
 from tests.broker.cli import answer, lines, penstock, rows
 from tests.broker.running import until
@@ -100,8 +101,8 @@ def test_replicas_and_isr_when_a_broker_dies(cluster: KafkaCluster, topic_prefix
         told = answer(cluster.bootstrap, "cluster", "describe")
         assert {node["id"]: node["fenced"] for node in told["brokers"]} == {1: False, 2: True, 3: False}
         assert told["controller"] in (1, 3)
-        brokers = rows(penstock(cluster.bootstrap, "cluster", "describe").stdout)
-        assert [row[4] for row in brokers if row[:2] == ["2", "127.0.0.1"]] == ["fenced"]
+        listed = rows(penstock(cluster.bootstrap, "cluster", "describe").stdout)
+        assert [row[4] for row in listed if row[:2] == ["2", "127.0.0.1"]] == ["fenced"]
         await load.more()
 
         await asyncio.to_thread(cluster.start, 2)
@@ -125,15 +126,16 @@ def test_a_frozen_broker_leaves_the_isr_and_comes_back(cluster: KafkaCluster, to
         whole = await isr_is(cluster, topic_prefix, {1, 2, 3})
         assert len(whole) == 1, "three replicas are the default"
         frozen = next(number for number in whole[0]["replicas"] if number != whole[0]["leader"])
-        others = ",".join(node.bootstrap for number, node in cluster.nodes.items() if number != frozen)
+        others = [node.bootstrap for number, node in cluster.nodes.items() if number != frozen]
         cluster.pause(frozen)
         try:
+            # Until it is fenced a command may ask it, and wait as long as a request may take.
+            async def fenced() -> bool:
+                return frozen not in brokers(int(others[0].split(":")[1]))
 
-            async def shrunk() -> bool:
-                [told] = await asyncio.to_thread(answer, others, "topics", "describe", topic_prefix)
-                return frozen not in told["partitions"][0]["isr"]
-
-            await until(shrunk, "the frozen broker is out of the ISR")
+            await until(fenced, "the frozen broker is fenced")
+            [told] = await asyncio.to_thread(answer, ",".join(others), "topics", "describe", topic_prefix)
+            assert set(told["partitions"][0]["isr"]) == {1, 2, 3} - {frozen}
         finally:
             cluster.resume(frozen)
         await isr_is(cluster, topic_prefix, {1, 2, 3})
