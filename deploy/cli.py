@@ -192,7 +192,11 @@ def _run(
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def broker(arguments: tuple[str, ...]) -> None:
-    """Run the embedded broker in the foreground: --data DIR --listen 127.0.0.1:9092; --help tells the rest."""
+    """Run the embedded broker in the foreground: --data DIR; --help tells the rest. `broker users`: who may log in."""
+    if arguments[:1] == ("users",):
+        from penstock.deploy.broker.security.users import users
+
+        users.main(list(arguments[1:]), prog_name="penstock broker users")
     from penstock.deploy.broker.__main__ import main as run_broker
 
     run_broker(list(arguments))
