@@ -20,6 +20,7 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.commands.answers import (
     Config,
     GroupDetail,
@@ -37,8 +38,13 @@ _COMING = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError)
 
 
 @contextmanager
-def connected(broker: str, timeout: float = CONNECT_SECONDS) -> "Iterator[Admin]":
+def connected(broker: str, security: Security = PLAINTEXT, timeout: float = CONNECT_SECONDS) -> "Iterator[Admin]":
     """An open `Admin`.
+
+    Args:
+        broker: bootstrap servers, "host:port", several with commas.
+        security: how to connect.
+        timeout: seconds until no answer is one.
 
     Raises:
         BrokerUnreachable: no broker answers in time.
@@ -46,14 +52,18 @@ def connected(broker: str, timeout: float = CONNECT_SECONDS) -> "Iterator[Admin]
     """
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its errors are told as ours
     _look(broker, timeout)
+    if security != PLAINTEXT:
+        _log_in(broker, security)
     try:
         client = KafkaAdminClient(
             bootstrap_servers=broker.split(","),
             bootstrap_timeout_ms=int(timeout * 1000),
             request_timeout_ms=int(ANSWER_SECONDS * 1000),
+            **security.client_settings(),
         )
     except (KafkaError, OSError) as exc:
-        raise _unreachable(broker, f"nothing Kafka knows of within {timeout:.0f} s") from exc
+        why = "" if security.tls or security.sasl else "; if it asks for TLS or SASL, say how with --command-config"
+        raise _unreachable(broker, f"nothing Kafka knows of within {timeout:.0f} s{why}") from exc
     try:
         yield Admin(broker, client)
     except KafkaError as exc:
@@ -77,6 +87,18 @@ def _look(broker: str, timeout: float) -> None:
         else:
             return
     raise _unreachable(broker, "; ".join(dict.fromkeys(reasons)))
+
+
+def _log_in(broker: str, security: Security) -> None:
+    """Connect once: kafka-python tries a wrong password over and over until its time is over, and keeps the reason."""
+    import asyncio
+
+    from penstock.agents.faust_security import why_unreachable
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    why = asyncio.run(why_unreachable(broker.split(","), security))
+    if why is not None:
+        raise _unreachable(broker, why)
 
 
 def _unreachable(broker: str, reason: str) -> PenstockError:

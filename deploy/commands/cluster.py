@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from penstock.agents.security import Security
 from penstock.deploy.commands.options import broker_option, json_option, told
 
 
@@ -16,12 +17,12 @@ def cluster() -> None:
 @broker_option
 @json_option
 @told
-def describe(broker: str, as_json: bool) -> None:
+def describe(broker: str, security: Security, as_json: bool) -> None:
     """Brokers, controller, configs that differ from Kafka's defaults, quotas, ACLs."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json
 
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         answer = admin.client.describe_cluster()
         brokers = sorted(answer["brokers"], key=lambda node: node["broker_id"])
         configs = admin.configs("broker", [str(node["broker_id"]) for node in brokers if not node.get("is_fenced")])

@@ -158,7 +158,7 @@ PIPELINES = """
     nullable
 """
 DEPLOY = """
-    BrokerServer Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Slot Supervisor SyncConsumer
+    BrokerServer Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot Supervisor SyncConsumer
     SyncProducer
     WorkerFailed create_topics faust_app read_topic
 """
