@@ -5,6 +5,7 @@ from typing import Any
 
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 from faust import SASLCredentials, SSLCredentials
 
 from penstock.agents.security import Security
@@ -36,15 +37,19 @@ async def why_unreachable(servers: list[str], security: Security) -> str | None:
     for server in servers:
         host, _, port = server.strip().rpartition(":")
         settings = security.client_settings()
+        connection: Any = None
         try:
             connection = await create_conn(
                 host.strip("[]"), int(port), request_timeout_ms=int(LOOK_SECONDS * 1000), **settings
             )
+            await connection.send(MetadataRequest([]))  # a broker that wants SASL answers nothing else before it
         except (OSError, KafkaError, TimeoutError, ValueError) as exc:
             reasons.append(f"{server}: {reason(exc, security)}")
         else:
-            connection.close()
             return None
+        finally:
+            if connection is not None:
+                connection.close()
     return "; ".join(reasons)
 
 

@@ -86,6 +86,8 @@ class KafkaServer:
         port: the port clients connect to. 0, the default, takes a free one, the same at later starts of this object.
         heap_mb: Java's largest heap, in MB. The default is ample for development: idle, all of Java takes 180 MB.
         properties: server.properties entries to add, or to put in the place of the development settings.
+        listeners: further listeners: name -> security protocol (SSL, SASL_PLAINTEXT, SASL_SSL), each on a free port,
+            see `address`. Their certificates and mechanisms come with `properties`: ``listener.name.NAME...``.
 
     Raises:
         ValueError: `properties` sets something that this class decides (ports, roles, folders).
@@ -98,16 +100,18 @@ class KafkaServer:
         port: int = 0,
         heap_mb: int = 512,
         properties: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
     ) -> None:
         self._given = None if data is None else data.absolute()
         self._port = port
         self._heap_mb = heap_mb
         self._properties = dict(properties or {})
+        self._listeners = dict(listeners or {})
         if own := sorted(self._properties.keys() & _node(0, 0).keys()):
             raise ValueError(f"KafkaServer itself sets {', '.join(own)}")
         self._process: _Process | None = None
         self._folder: DataFolder | None = None
-        self._ports: list[_Port] = []  # for clients, for the controller
+        self._ports: list[_Port] = []  # for clients, for the controller, for further listeners
 
     @property
     def bootstrap(self) -> str:
@@ -115,6 +119,10 @@ class KafkaServer:
         if not self._port:
             raise RuntimeError("the Kafka server has no port before start()")
         return f"{_HOST}:{self._port}"
+
+    def address(self, listener: str) -> str:
+        """``127.0.0.1:PORT`` of one of the further listeners, while it runs."""
+        return f"{_HOST}:{self._ports[2 + list(self._listeners).index(listener)].number}"
 
     @property
     def data(self) -> Path:
@@ -199,11 +207,16 @@ class KafkaServer:
         """Take folder and ports, unless `kill` left them with us, and say what properties they make."""
         if self._folder is None:
             self._folder = DataFolder(self._given)
-        while len(self._ports) < 2:
+        while len(self._ports) < 2 + len(self._listeners):
             self._ports.append(_Port(0 if self._ports else self._port))
-        clients, controller = (port.number for port in self._ports)
+        clients, controller, *more = (port.number for port in self._ports)
         self._port = clients
-        return self._folder, _node(clients, controller) | _DEVELOPMENT | self._properties
+        own = _node(clients, controller)
+        for (name, protocol), port in zip(self._listeners.items(), more, strict=True):
+            own["listeners"] += f",{name}://{_HOST}:{port}"
+            own["advertised.listeners"] += f",{name}://{_HOST}:{port}"
+            own["listener.security.protocol.map"] += f",{name}:{protocol}"
+        return self._folder, own | _DEVELOPMENT | self._properties
 
     def _await_ready(self, folder: DataFolder, deadline: float, timeout: float) -> None:
         while not _answers(self._port):
