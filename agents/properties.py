@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-_SETTING = re.compile(r"(?P<name>(?:[^\\:=\s]|\\.)*)\s*[:=]?\s*(?P<value>.*)", re.DOTALL)
+_SETTING = re.compile(r"(?P<name>(?:[^\\:= \t\f]|\\.)*)[ \t\f]*[:=]?[ \t\f]*(?P<value>.*)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _LETTERS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 

@@ -13,6 +13,7 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from cryptography.hazmat.primitives import serialization
 
 from penstock.agents.security import Security
 from penstock.deploy.broker import BrokerServer
@@ -42,7 +43,7 @@ class Certificates:
         files = {name: folder / f"{name}.pem" for name in cls.__dataclass_fields__}
         authority.cert_pem.write_to_path(files["ca"])
         other.cert_pem.write_to_path(files["other_ca"])
-        server.private_key_pem.write_to_path(files["server_key"])
+        files["server_key"].write_bytes(_pkcs8(server.private_key_pem.bytes()))
         for chain in server.cert_chain_pems:
             chain.write_to_path(files["server"], append=True)
         authority.issue_cert("alice@example.org", common_name="alice").private_key_and_cert_chain_pem.write_to_path(
@@ -50,6 +51,14 @@ class Certificates:
         )
         other.issue_cert("mallory@example.org").private_key_and_cert_chain_pem.write_to_path(files["stranger"])
         return cls(**{name: str(file) for name, file in files.items()})
+
+
+def _pkcs8(key: bytes) -> bytes:
+    """A PEM key in the one form that Kafka reads."""
+    loaded = serialization.load_pem_private_key(key, None)
+    return loaded.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 @dataclass(frozen=True)
