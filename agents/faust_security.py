@@ -67,7 +67,7 @@ def reason(error: BaseException, security: Security) -> str:
         return f"user {security.username!r} was refused: {said}"
     if isinstance(error, KafkaError) and getattr(error, "errno", -1) == 33:
         return f"it does not know sasl.mechanism={security.mechanism}"
-    said = str(error) or type(error).__name__
+    said = str(error) or "the connection was closed"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
     if isinstance(error, OSError) and not isinstance(error, ConnectionError):

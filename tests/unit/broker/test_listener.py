@@ -101,7 +101,7 @@ def test_what_protects_it(
         (Wanted("h:1", tls_cert=Path("both.pem"), tls_client_ca=Path("none.pem")), "not certificates in PEM form"),
         (Wanted("h:1", sasl="GSSAPI"), "'GSSAPI' is not one of SCRAM-SHA-512, SCRAM-SHA-256, PLAIN"),
         (Wanted("h:1", sasl=""), "'' is not one of"),
-        (Wanted("h:1", users=Path("gone.json")), "there is not a users file gone.json: penstock broker users add"),
+        (Wanted("h:1", users=Path("gone.json")), "there is no users file gone.json: penstock broker users add"),
         (Wanted("h:1", users=Path("none.pem")), "none.pem is not a users file"),
         (Wanted("h:1", users=Path()), "Is a directory"),
     ],
@@ -153,9 +153,9 @@ def test_a_process_says_in_a_line_why_it_does_not_start(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"penstock broker: there is not a users file {tmp_path}/users.json: penstock broker users add NAME makes it"
+        f"penstock broker: there is no users file {tmp_path}/users.json: penstock broker users add NAME makes it"
     ]
-    with pytest.raises(BrokerUnavailable, match="there is not a users file"):
+    with pytest.raises(BrokerUnavailable, match="there is no users file"):
         BrokerServer(sasl=("PLAIN",)).start()
 
 
@@ -215,7 +215,7 @@ def test_users_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (["add", "a", "--data", "."], "\n", "error: the password is empty", 1),
         (["add", "", "--data", "."], "x", "error: user name ''", 1),
         (["add", "a", "--data", ".", "--iterations", "10"], "x", "error: 10 iterations: clients take 4096 to 16384", 1),
-        (["remove", "a", "--data", "."], "", "error: there is not a users file users.json", 1),
+        (["remove", "a", "--data", "."], "", "error: there is no users file users.json", 1),
         (["remove", "b", "--users", "some.json"], "", "error: some.json has no user 'b'", 1),
         (["list"], "", "say which users: --data DIR or --users FILE", 2),
         (["add", "a", "--users", "broken.json"], "x", "error: broken.json is not a users file", 1),
