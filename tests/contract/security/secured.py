@@ -100,11 +100,11 @@ def embedded(folder: Path, certificates: Certificates) -> Iterator[Doors]:
     tls = {"tls_cert": Path(certificates.server), "tls_key": Path(certificates.server_key)}
     with ExitStack() as stack:
         servers = {
-            "PLAINTEXT": BrokerServer(),
-            "SSL": BrokerServer(**tls),
-            "MUTUAL": BrokerServer(**tls, tls_client_ca=Path(certificates.ca)),
-            "SASL_PLAINTEXT": BrokerServer(sasl=MECHANISMS, users=users),
-            "SASL_SSL": BrokerServer(sasl=MECHANISMS, users=users, **tls),
+            "PLAINTEXT": BrokerServer(expire_on_disconnect=True),
+            "SSL": BrokerServer(expire_on_disconnect=True, **tls),
+            "MUTUAL": BrokerServer(expire_on_disconnect=True, **tls, tls_client_ca=Path(certificates.ca)),
+            "SASL_PLAINTEXT": BrokerServer(expire_on_disconnect=True, sasl=MECHANISMS, users=users),
+            "SASL_SSL": BrokerServer(expire_on_disconnect=True, sasl=MECHANISMS, users=users, **tls),
         }
         at = {name: stack.enter_context(server).bootstrap for name, server in servers.items()}
         yield _doors(at, certificates)

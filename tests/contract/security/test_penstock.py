@@ -165,14 +165,14 @@ def test_clients_without_async(door: Door, name: str) -> None:
 
 
 def test_commands(door: Door, config: str, name: str) -> None:
-    penstock(door, config, "topics", "create", name, "--partitions", "2")
+    penstock(door, config, "topics", "create", name, "--partitions", "1")
     penstock(door, config, "produce", name, stdin="one\ntwo\n")
     said = penstock(door, config, "consume", name, "--from-beginning", "--until-end", "--json").stdout
     assert {json.loads(line)["value"] for line in said.splitlines()} == {"one", "two"}
     penstock(door, config, "consume", name, "--group", name, "--from-beginning", "--until-end")
     assert name in penstock(door, config, "groups", "list").stdout
     offsets = json.loads(penstock(door, config, "groups", "describe", name, "--json").stdout)["partitions"]
-    assert [row["lag"] for row in offsets] == [0, 0]
+    assert [row["lag"] for row in offsets] == [0]
     assert name in penstock(door, config, "topics", "list").stdout
     assert json.loads(penstock(door, config, "cluster", "describe", "--json").stdout)["brokers"]
     penstock(door, config, "groups", "delete", name)
