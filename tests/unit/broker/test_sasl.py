@@ -245,6 +245,21 @@ def test_a_large_request_ends_it(run: Any) -> None:
     run(scenario)
 
 
+def test_there_is_a_time_for_it(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.deploy.broker.server.AUTHENTICATE_SECONDS", 0.05)
+
+    async def scenario(connect: Any) -> None:
+        idle, half, known = await connect(), await connect(), await connect()
+        await known.handshake("PLAIN")
+        assert await known.authenticate(b"\0alice\0secret") == (0, b"")
+        half.send(b"\0\x11")
+        assert await idle.answer() == b""
+        assert await half.answer() == b""
+        assert await known.metadata(), "who is in stays"
+
+    run(scenario)
+
+
 def test_bare_messages_of_old_clients(run: Any) -> None:
     """SaslHandshake 0: what follows has no header, and a failure no answer."""
 
