@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class Credentials:
         self._file = file
         self._seen = self._state()
         self._secret, self._users = _read(file)
+        self._usual = _usual_iterations(self._users)
         if self._seen is not None and self._seen[-1] & 0o077:
             log.warning("%s can be read by others than its owner: chmod 600 %s", file, file)
 
@@ -58,7 +60,7 @@ class Credentials:
         """A user's verifier for a SCRAM mechanism; one that nothing fits where there is no such user."""
         self._renew()
         digest = DIGESTS[mechanism]
-        nobodys = Verifier.nobodys(digest, user, self._secret)  # made for everybody: it takes its time
+        nobodys = Verifier.nobodys(digest, user, self._secret, self._usual)  # made for everybody: it takes its time
         return self._users.get(user, {}).get(mechanism) or nobodys
 
     def matches(self, user: str, password: str) -> bool:
@@ -79,6 +81,7 @@ class Credentials:
             self._users = {}  # what nobody can read lets nobody in
             log.error("no user can log in: %s", problem)
         else:
+            self._usual = _usual_iterations(self._users)
             log.info("%s has changed: %d users", self._file, len(self._users))
 
     def _state(self) -> tuple[int, int, int, int] | None:
@@ -151,6 +154,12 @@ def _changing(file: Path, *, create: bool = False) -> Iterator[_Users]:
         raise SecurityProblem(f"{file} cannot be written: {error.strerror}") from error
 
 
+def _usual_iterations(users: _Users) -> int:
+    """What most users have: another number would tell the names that no user has from theirs."""
+    counts = Counter(each.iterations for verifiers in users.values() for each in verifiers.values())
+    return counts.most_common(1)[0][0] if counts else ITERATIONS
+
+
 def _read(file: Path) -> tuple[bytes, _Users]:
     try:
         content = json.loads(file.read_bytes())
@@ -192,10 +201,18 @@ def _write(file: Path, secret: bytes, users: _Users) -> None:
             json.dump(content, out, indent=1, ensure_ascii=False)
             out.write("\n")
             out.flush()
+            _give_to_owner(out.fileno(), file if file.exists() else file.parent)
             os.fsync(out.fileno())
         whole.replace(file)
     finally:
         whole.unlink(missing_ok=True)
+
+
+def _give_to_owner(descriptor: int, of: Path) -> None:
+    """The broker's account must read what root has written for it."""
+    owner = of.stat()
+    if os.geteuid() == 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _verifier(given: Any) -> Verifier:

@@ -54,11 +54,11 @@ class Verifier:
         return cls(salt, iterations, stored, hmac.digest(salted, b"Server Key", digest))
 
     @classmethod
-    def nobodys(cls, digest: str, user: str, secret: bytes) -> "Verifier":
-        """For a name that no user has: always the same one, so that asking twice tells nothing; no password fits."""
+    def nobodys(cls, digest: str, user: str, secret: bytes, iterations: int = ITERATIONS) -> "Verifier":
+        """For a name that no user has: always the same salt, so that asking twice tells nothing; no password fits."""
         seed = hmac.digest(secret, digest.encode() + b"\0" + user.encode("utf-8"), "sha512")
         size = hashlib.new(digest).digest_size
-        return cls(seed[:_SALT_BYTES], ITERATIONS, secrets.token_bytes(size), secrets.token_bytes(size))
+        return cls(seed[:_SALT_BYTES], iterations, secrets.token_bytes(size), secrets.token_bytes(size))
 
     def matches(self, digest: str, password: str) -> bool:
         """Whether it is of this password. Takes as long as making one."""

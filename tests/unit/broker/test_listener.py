@@ -1,6 +1,7 @@
 """What the broker may listen on, what it says at start, and options that cannot be used: one line each."""
 
 import logging
+import os
 import select
 import socket
 import subprocess
@@ -239,6 +240,13 @@ def test_a_file_that_others_can_read_is_told(data: Path, caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         Credentials(users_file(data))
     assert "chmod 600" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_the_file_stays_its_owners(data: Path) -> None:
+    os.chown(users_file(data), 12345, 12345)
+    add_user(users_file(data), "bob", "b", iterations=4096)
+    assert (users_file(data).stat().st_uid, users_file(data).stat().st_mode & 0o777) == (12345, 0o600)
 
 
 def test_a_certificates_name() -> None:

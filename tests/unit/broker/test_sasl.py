@@ -189,6 +189,7 @@ def test_scram(run: Any, user: str, password: str, code: int) -> None:
         await peer.handshake("SCRAM-SHA-256")
         accepted, challenge = await peer.authenticate(first)
         assert accepted == 0, "whether there is such a user is not told"
+        assert (len(challenge), challenge[-7:]) == (len(b"r=abc,s=,i=4096") + 32 + 32, b",i=4096"), "not by its form"
         answer, verdict = await peer.authenticate(proof(password, first, challenge))
         assert (answer, verdict[:2]) == (code, b"" if code else b"v=")
         assert bool(await peer.metadata()) == (code == 0)
