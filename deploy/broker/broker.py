@@ -161,15 +161,23 @@ class Broker:
     async def _clean(self) -> None:
         for name, partition in self._partitions():
             try:
-                await self._clean_one(partition.log)
+                await self._clean_one(name, partition.log)
             except Exception:  # one damaged log must not keep the others from it
                 log.exception("%s: retention or compaction failed", name)
             await asyncio.sleep(0)  # requests in between
 
-    async def _clean_one(self, each: PartitionLog) -> None:
+    async def _clean_one(self, name: str, each: PartitionLog) -> None:
         each.clean(time.time())
-        if self._compactor.due(each):
-            await self._compactor.compact(each)
+        if not self._compactor.due(each):
+            return
+        started = time.monotonic()
+        done = await self._compactor.compact(each)
+        if done is not None:
+            log.info(
+                "compacted %s: %d records to %d, %d bytes to %d, in %.1f s",
+                *(name, done.records_seen, done.records_kept, done.bytes_before, done.bytes_after),
+                time.monotonic() - started,
+            )
 
     async def _flush(self) -> None:
         for journal in self._journals():

@@ -30,6 +30,7 @@ from penstock.deploy.commands.answers import (
     Place,
     TopicInfo,
 )
+from penstock.deploy.commands.patience import Patient
 from penstock.tables.errors import PenstockError
 
 CONNECT_SECONDS = 8.0
@@ -54,22 +55,31 @@ def connected(broker: str, security: Security = PLAINTEXT, timeout: float = CONN
     _look(broker, timeout)
     if security != PLAINTEXT:
         _log_in(broker, security)
+    client = _client(broker, security, timeout)
     try:
-        client = KafkaAdminClient(
-            bootstrap_servers=broker.split(","),
-            bootstrap_timeout_ms=int(timeout * 1000),
-            request_timeout_ms=int(ANSWER_SECONDS * 1000),
-            **security.client_settings(),
-        )
-    except (KafkaError, OSError) as exc:
-        why = "" if security.tls or security.sasl else "; if it asks for TLS or SASL, say how with --command-config"
-        raise _unreachable(broker, f"nothing Kafka knows of within {timeout:.0f} s{why}") from exc
-    try:
-        yield Admin(broker, client)
+        yield Admin(broker, Patient(client, ANSWER_SECONDS))
     except KafkaError as exc:
         raise PenstockError(f"{broker}: {_plain(str(exc))}") from exc
     finally:
         client.close()
+
+
+def _client(broker: str, security: Security, timeout: float) -> KafkaAdminClient:
+    """A client that has heard of the cluster. A broker that dies meanwhile is no reason not to ask the next."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return KafkaAdminClient(
+                bootstrap_servers=broker.split(","),
+                bootstrap_timeout_ms=max(1, int((deadline - time.monotonic()) * 1000)),
+                request_timeout_ms=int(ANSWER_SECONDS * 1000),
+                **security.client_settings(),
+            )
+        except (KafkaError, OSError) as exc:
+            if isinstance(exc, IncompatibleBrokerVersion) or time.monotonic() > deadline:
+                why = "" if security != PLAINTEXT else "; if it asks for TLS or SASL, say how with --command-config"
+                raise _unreachable(broker, f"nothing Kafka knows of within {timeout:.0f} s{why}") from exc
+        time.sleep(0.1)
 
 
 def _look(broker: str, timeout: float) -> None:

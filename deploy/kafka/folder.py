@@ -55,16 +55,19 @@ class DataFolder:
         shutil.rmtree(self.tmp, ignore_errors=True)
         self.tmp.mkdir()
 
-    def format(self, properties: Mapping[str, str], checkpoint: Path, tool: Sequence[str]) -> None:
+    def format(
+        self, properties: Mapping[str, str], checkpoint: Path, tool: Sequence[str], cluster_id: str | None = None
+    ) -> None:
         """Give it an identity, and the checkpoint that says which Kafka features are on.
 
-        The checkpoint is the same for every new one-node cluster of a Kafka version. StorageTool makes it the first
+        The checkpoint is the same for every new node of a Kafka version. StorageTool makes it the first
         time, in a second of Java; from then on there is a copy.
 
         Args:
             properties: the server's own.
             checkpoint: where the copy is, or will be.
             tool: the command that runs StorageTool.
+            cluster_id: the cluster that it is to belong to; by default one of its own.
 
         Raises:
             KafkaUnavailable: StorageTool failed, with what it said.
@@ -76,13 +79,13 @@ class DataFolder:
             shutil.copyfile(checkpoint, fresh / "bootstrap.checkpoint")
             identity = {
                 "version": "1",
-                "cluster.id": _random_id(),
+                "cluster.id": cluster_id or random_id(),
                 "node.id": properties["node.id"],
-                "directory.id": _random_id(),
+                "directory.id": random_id(),
             }
             _write_properties(fresh / "meta.properties", identity)
         else:
-            self._run_tool(tool, {**properties, "log.dirs": fresh.name})
+            self._run_tool(tool, {**properties, "log.dirs": fresh.name}, cluster_id or random_id())
             with contextlib.suppress(OSError):  # a cache we may not write to: the tool just runs again next time
                 whole = checkpoint.with_name(f".{uuid.uuid4().hex}")
                 shutil.copyfile(fresh / "bootstrap.checkpoint", whole)
@@ -103,11 +106,11 @@ class DataFolder:
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self.lock)
 
-    def _run_tool(self, tool: Sequence[str], properties: Mapping[str, str]) -> None:
+    def _run_tool(self, tool: Sequence[str], properties: Mapping[str, str], cluster_id: str) -> None:
         config = self.path / "format.properties"
         _write_properties(config, properties)
         done = subprocess.run(
-            [*tool, "format", "--cluster-id", _random_id(), "--config", config.name],
+            [*tool, "format", "--cluster-id", cluster_id, "--config", config.name],
             cwd=self.path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -117,6 +120,16 @@ class DataFolder:
         config.unlink()
         if done.returncode != 0:
             raise KafkaUnavailable(f"Kafka could not format {self.path}:\n{_last_lines(done.stdout)}")
+
+
+def cluster_id_of(data: Path) -> str | None:
+    """The cluster that a node's data folder belongs to; None for a new one."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in (data / "kafka" / "meta.properties").read_text(encoding="latin-1").splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() == "cluster.id":
+                return value.strip()
+    return None
 
 
 def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
@@ -152,7 +165,7 @@ def _sweep() -> None:
                 os.close(descriptor)
 
 
-def _random_id() -> str:
+def random_id() -> str:
     """A Kafka Uuid in base64; one that begins with a dash would read as an option."""
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")).startswith("-"):
         pass

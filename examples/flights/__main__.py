@@ -1,4 +1,4 @@
-"""The flights job: Kafka up, flights in, five groups to their end, the answer checked. Exit code 0: it is right."""
+"""The flights job: broker up, flights in, five groups to their end, the answer checked. Exit code 0: it is right."""
 
 import argparse
 import asyncio
@@ -27,7 +27,18 @@ from examples.flights.pipeline import (
     weather,
 )
 from examples.flights.verify import Answer, Check, read_answer, verify
-from penstock.deploy import BrokerServer, KafkaServer, Producer, Run, Slot, Supervisor, WorkerFailed, create_topics
+from penstock.deploy import (
+    BrokerServer,
+    KafkaServer,
+    Producer,
+    Run,
+    Slot,
+    Supervisor,
+    TopicMissing,
+    WorkerFailed,
+    create_topics,
+    read_topic,
+)
 from penstock.pipelines import PenstockError, Topic
 
 console = Console()
@@ -42,7 +53,7 @@ def main() -> int:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flights-")))
         os.environ["FLIGHTS_ARCHIVE"] = str(home / "archive")
         try:
-            broker = arguments.broker or _start_broker(arguments.embedded, home, stack)
+            broker = arguments.broker or _start_broker(arguments.kafka, home, stack)
             LOG.parent.mkdir(exist_ok=True)
             log = stack.enter_context(LOG.open("wb"))
             try:
@@ -55,18 +66,19 @@ def main() -> int:
             return 1
 
 
-def _start_broker(embedded: bool, home: Path, stack: ExitStack) -> str:
-    server = BrokerServer(home / "broker", expire_on_disconnect=True) if embedded else KafkaServer(home / "kafka")
+def _start_broker(kafka: bool, home: Path, stack: ExitStack) -> str:
+    server = KafkaServer(home / "kafka") if kafka else BrokerServer(home / "broker", expire_on_disconnect=True)
     broker = stack.enter_context(server).bootstrap
-    name = "Penstock's own broker" if embedded else "Apache Kafka"
+    name = "Apache Kafka" if kafka else "Penstock's own broker"
     console.print(f"{name} at {broker}, for this run only")
     return broker
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m examples.flights", description=__doc__)
-    parser.add_argument("--broker", help="a Kafka without these topics; default: one is started for this run")
-    parser.add_argument("--embedded", action="store_true", help="start Penstock's own broker instead of Apache Kafka")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--broker", metavar="HOST:PORT", help="a Kafka; default: Penstock's own, started for this run")
+    where.add_argument("--kafka", action="store_true", help="start an Apache Kafka for this run (Java, jars by Maven)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes per group")
     parser.add_argument("--limit", type=int, help="only so many flights")
     parser.add_argument("--kill", action="store_true", help="end a worker of each group with kill -9 half-way")
@@ -76,8 +88,12 @@ def _parser() -> argparse.ArgumentParser:
 async def _job(arguments: Any, broker: str, home: Path, log: Any) -> int:
     started = time.monotonic()
     frame = data.flights_frame().head(arguments.limit) if arguments.limit else data.flights_frame()
-    await produce(broker, frame)
-    killer = Killer() if arguments.kill else None
+    await _unused(broker)
+    first = frame.head(len(frame) // 2) if arguments.kill else frame
+    await produce_tables(broker)
+    await produce_flights(broker, first)
+    killer = Killer([group.name for group in pipeline.groups] if arguments.kill else [])
+    rest = asyncio.ensure_future(_produce_after(killer, broker, frame.tail(len(frame) - len(first))))
     run = Run(
         "examples.flights.pipeline",
         broker,
@@ -87,22 +103,37 @@ async def _job(arguments: Any, broker: str, home: Path, log: Any) -> int:
         restarts=3,
         log=log,
         console=console,
-        watch=killer or (lambda supervisor, lags: None),
+        watch=killer,
+        more=lambda: not rest.done(),
     )
     processing = time.monotonic()
-    await run.run()
+    try:
+        await run.run()
+        await rest  # raises what it raised
+    finally:
+        rest.cancel()
     seconds = time.monotonic() - processing
-    if killer and killer.left:
-        console.print(f"[red]not killed: {', '.join(killer.left)}; nothing was shown[/]")
-        return 1
     answer = await read_answer(broker)
     checks = verify(answer, frame)
     _summary(answer, checks, len(frame), seconds, time.monotonic() - started)
     return 0 if all(check.right for check in checks) else 1
 
 
-async def produce(broker: str, frame: pl.DataFrame) -> None:
-    """Write the tables' topics, then every flight in the order of its departure."""
+async def _unused(broker: str) -> None:
+    """The answer is compared with one year of flights: a second year in the same topic would make it wrong."""
+    try:
+        async for _ in read_topic(broker, flights):
+            names = " ".join([*pipeline.topology.topics])
+            raise PenstockError(
+                f"{broker} has flights of an earlier run; remove them with "
+                f"`penstock topics delete {names} --broker {broker}` and their groups with `penstock groups delete`"
+            )
+    except TopicMissing:
+        return
+
+
+async def produce_tables(broker: str) -> None:
+    """Create the topics, and write those that are joined."""
     await create_topics(broker, [flights, airlines, airports, planes, weather])
     now = int(time.time() * 1000)
     small: list[tuple[Topic[Any, Any], Iterable[tuple[Any, Any]]]] = [
@@ -111,31 +142,54 @@ async def produce(broker: str, frame: pl.DataFrame) -> None:
         (planes, data.planes()),
         (weather, data.weather()),
     ]
+    async with Producer(broker) as producer:
+        for topic, rows in small:
+            async for _ in producer.send_all(topic, [(key, row, now) for key, row in rows]):
+                pass
+
+
+async def produce_flights(broker: str, frame: pl.DataFrame) -> None:
+    """Write flights in the order of their departure."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     async with Producer(broker) as producer:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("produce", total=len(frame))
-            for topic, rows in small:
-                async for _ in producer.send_all(topic, [(key, row, now) for key, row in rows]):
-                    pass
             async for sent in producer.send_all(flights, data.flights(frame)):
                 progress.update(bar, completed=sent)
 
 
-class Killer:
-    """Ends the first worker of each group with kill -9 once the group is half-way."""
+async def _produce_after(killer: "Killer", broker: str, frame: pl.DataFrame) -> None:
+    """The second half, once every group has lost a worker."""
+    await killer.over.wait()
+    async with Producer(broker) as producer:
+        async for _ in producer.send_all(flights, data.flights(frame)):
+            pass
 
-    def __init__(self) -> None:
-        self.left = [group.name for group in pipeline.groups]
+
+class Killer:
+    """Ends the first worker of each group with kill -9 once the group has read a part of what is there.
+
+    Attributes:
+        over: set once each of the groups has lost its worker; at once where there are none.
+    """
+
+    def __init__(self, groups: Iterable[str]) -> None:
+        self.over = asyncio.Event()
+        self._left = set(groups)
+        self._look()
 
     def __call__(self, supervisor: Supervisor, lags: Mapping[str, Any]) -> None:
-        for group in list(self.left):
+        for group in sorted(self._left):
             lag = lags.get(group)
-            flights_read = lag is not None and lag.end > 0 and 0.3 * lag.end < lag.done < lag.end
             slot = Slot(group, 0)
-            if flights_read and supervisor.pid(slot) is not None:
+            if lag is not None and 0 < 0.3 * lag.end < lag.done and supervisor.pid(slot) is not None:
                 console.print(f"kill -9 {supervisor.kill(slot)}, the worker {slot}")
-                self.left.remove(group)
+                self._left.remove(group)
+        self._look()
+
+    def _look(self) -> None:
+        if not self._left:
+            self.over.set()
 
 
 def _summary(answer: Answer, checks: list[Check], count: int, processing: float, total: float) -> None:

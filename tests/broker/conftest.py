@@ -1,4 +1,4 @@
-"""One real Apache Kafka for the whole run of this folder's tests."""
+"""Brokers that run as long as this folder's tests do: a real Apache Kafka, and those that the commands are tried on."""
 
 import uuid
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.deploy.kafka import KafkaServer
+from tests.broker.brokers import EMBEDDED, KINDS, Server
 from tests.broker.counting import Counting
 
 _HERE = Path(__file__).parent
@@ -14,7 +15,9 @@ _HERE = Path(__file__).parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(_HERE):
+        of = getattr(item, "callspec", None)
+        embedded = of is not None and of.params.get("server") == EMBEDDED
+        if item.path.is_relative_to(_HERE) and not embedded:
             item.add_marker(pytest.mark.kafka)
 
 
@@ -23,6 +26,17 @@ def kafka() -> Iterator[KafkaServer]:
     """A running server that all tests share: name topics and groups with `topic_prefix`, and leave it running."""
     with KafkaServer(heap_mb=256) as server:
         yield server
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A broker of each kind in its turn, shared as `kafka` is: what runs on this runs on all of them."""
+    start = KINDS[request.param]
+    if start is None:
+        yield Server(request.param, request.getfixturevalue("kafka").bootstrap)
+        return
+    with start() as running:
+        yield Server(request.param, running.bootstrap)
 
 
 @pytest.fixture

@@ -1,25 +1,25 @@
-"""`penstock topics` on a real Kafka, and how commands tell what went wrong."""
+"""`penstock topics` on every broker, and how commands tell what went wrong."""
 
 import socket
 
 import pytest
 from click.shell_completion import ShellComplete
 
-from penstock.deploy import KafkaServer
 from penstock.deploy.cli import main
+from tests.broker.brokers import EMBEDDED, Server
 from tests.broker.cli import answer, penstock, rows
 from tests.broker.running import until
 
 
-def test_a_topic_is_created_and_described(kafka: KafkaServer, topic_prefix: str) -> None:
+def test_a_topic_is_created_and_described(server: Server, topic_prefix: str) -> None:
     name = f"{topic_prefix}-flights"
     made = answer(
-        kafka.bootstrap, "topics", "create", name, "--partitions", "3", "--replication", "1", "--config",
+        server.bootstrap, "topics", "create", name, "--partitions", "3", "--replication", "1", "--config",
         "retention.ms=60000",
     )  # fmt: skip
     assert made == {"topic": name, "partitions": 3, "replication": 1}
-    penstock(kafka.bootstrap, "produce", name, "--key-separator", "=", stdin="a=1\nb=2\nc=3\n")
-    [told] = answer(kafka.bootstrap, "topics", "describe", name)
+    penstock(server.bootstrap, "produce", name, "--key-separator", "=", stdin="a=1\nb=2\nc=3\n")
+    [told] = answer(server.bootstrap, "topics", "describe", name)
     assert told["topic"] == name
     assert [(p["partition"], p["leader"], p["replicas"], p["isr"]) for p in told["partitions"]] == [
         (0, 1, [1], [1]),
@@ -32,63 +32,64 @@ def test_a_topic_is_created_and_described(kafka: KafkaServer, topic_prefix: str)
     assert "max.message.bytes" not in told["configs"], "a default"
 
 
-def test_the_tables_for_people(kafka: KafkaServer, topic_prefix: str) -> None:
+def test_the_tables_for_people(server: Server, topic_prefix: str) -> None:
     name = f"{topic_prefix}-flights"
-    made = penstock(kafka.bootstrap, "topics", "create", name, "--partitions", "2", "--config", "retention.ms=-1")
+    made = penstock(server.bootstrap, "topics", "create", name, "--partitions", "2", "--config", "retention.ms=-1")
     assert made.stdout == f"created {name}: 2 partitions, replication 1\n"
-    described = penstock(kafka.bootstrap, "topics", "describe", name).stdout
+    described = penstock(server.bootstrap, "topics", "describe", name).stdout
     assert described.splitlines()[0].strip() == f"{name}: 2 partitions, 0 offsets, 0 B"
     table = rows(described)
     assert ["partition", "leader", "replicas", "isr", "start", "end", "size"] in table
     assert ["1", "1", "1", "1", "0", "0", "0", "B"] in table
     assert ["retention.ms", "-1", "dynamic", "topic", "config"] in table
-    assert [name, "2", "1"] in rows(penstock(kafka.bootstrap, "topics", "list").stdout)
+    assert [name, "2", "1"] in rows(penstock(server.bootstrap, "topics", "list").stdout)
 
 
-def test_the_list_has_internal_topics_when_asked(kafka: KafkaServer, topic_prefix: str) -> None:
-    penstock(kafka.bootstrap, "topics", "create", topic_prefix)
-    penstock(kafka.bootstrap, "groups", "reset", topic_prefix, "--topic", topic_prefix, "--to-earliest")
-    listed = answer(kafka.bootstrap, "topics", "list")
+def test_the_list_has_internal_topics_when_asked(server: Server, topic_prefix: str) -> None:
+    penstock(server.bootstrap, "topics", "create", topic_prefix)
+    penstock(server.bootstrap, "groups", "reset", topic_prefix, "--topic", topic_prefix, "--to-earliest")
+    listed = answer(server.bootstrap, "topics", "list")
     assert {"topic": topic_prefix, "partitions": 1, "replication": 1, "internal": False} in listed
     assert not any(topic["internal"] for topic in listed)
     everything = {
-        topic["topic"]: topic["internal"] for topic in answer(kafka.bootstrap, "topics", "list", "--internal")
+        topic["topic"]: topic["internal"] for topic in answer(server.bootstrap, "topics", "list", "--internal")
     }
-    assert everything["__consumer_offsets"]
+    offsets = None if server.kind == EMBEDDED else True  # that one keeps offsets in a journal, not in a topic
+    assert everything.get("__consumer_offsets") is offsets
     assert not everything[topic_prefix]
 
 
-def test_alter_grows_sets_and_removes(kafka: KafkaServer, topic_prefix: str) -> None:
+def test_alter_grows_sets_and_removes(server: Server, topic_prefix: str) -> None:
     penstock(
-        kafka.bootstrap, "topics", "create", topic_prefix, "--config", "retention.ms=5", "--config", "segment.ms=9"
+        server.bootstrap, "topics", "create", topic_prefix, "--config", "retention.ms=5", "--config", "segment.ms=9"
     )
     told = penstock(
-        kafka.bootstrap, "topics", "alter", topic_prefix, "--partitions", "4", "--config", "cleanup.policy=compact",
+        server.bootstrap, "topics", "alter", topic_prefix, "--partitions", "4", "--config", "cleanup.policy=compact",
         "--delete-config", "retention.ms",
     ).stdout  # fmt: skip
     assert told == f"{topic_prefix}: 4 partitions, cleanup.policy=compact, retention.ms by default\n"
-    [topic] = answer(kafka.bootstrap, "topics", "describe", topic_prefix)
+    [topic] = answer(server.bootstrap, "topics", "describe", topic_prefix)
     assert len(topic["partitions"]) == 4
     own = {key: c["value"] for key, c in topic["configs"].items() if c["source"] == "dynamic_topic_config"}
     assert own == {"cleanup.policy": "compact", "segment.ms": "9"}
 
 
-def test_a_wrong_config_changes_nothing(kafka: KafkaServer, topic_prefix: str) -> None:
-    penstock(kafka.bootstrap, "topics", "create", topic_prefix, "--partitions", "1")
+def test_a_wrong_config_changes_nothing(server: Server, topic_prefix: str) -> None:
+    penstock(server.bootstrap, "topics", "create", topic_prefix, "--partitions", "1")
     refused = penstock(
-        kafka.bootstrap, "topics", "alter", topic_prefix, "--partitions", "4", "--config", "no.such=1", code=1
+        server.bootstrap, "topics", "alter", topic_prefix, "--partitions", "4", "--config", "no.such=1", code=1
     )
     assert refused.stderr == f"error: configs of topic {topic_prefix!r} stay as they are: " + (
         "Unknown topic config name: no.such\n"
     )
-    [topic] = answer(kafka.bootstrap, "topics", "describe", topic_prefix)
+    [topic] = answer(server.bootstrap, "topics", "describe", topic_prefix)
     assert len(topic["partitions"]) == 1
-    shrunk = penstock(kafka.bootstrap, "topics", "create", topic_prefix, code=1)
+    shrunk = penstock(server.bootstrap, "topics", "create", topic_prefix, code=1)
     assert (
         shrunk.stderr == f"error: topic {topic_prefix!r} could not be created: Topic {topic_prefix!r} already exists.\n"
     )
-    penstock(kafka.bootstrap, "topics", "alter", topic_prefix, code=2)
-    penstock(kafka.bootstrap, "topics", "create", "other", "--config", "no-equals", code=2)
+    penstock(server.bootstrap, "topics", "alter", topic_prefix, code=2)
+    penstock(server.bootstrap, "topics", "create", "other", "--config", "no-equals", code=2)
 
 
 async def _gone(broker: str, name: str) -> bool:
@@ -110,10 +111,10 @@ async def _delete(broker: str, prefix: str) -> None:
         await until(lambda name=name: _gone(broker, name), f"{name} is deleted")
 
 
-def test_delete_asks_and_deletes_all_or_none(kafka: KafkaServer, topic_prefix: str) -> None:
+def test_delete_asks_and_deletes_all_or_none(server: Server, topic_prefix: str) -> None:
     import asyncio
 
-    asyncio.run(_delete(kafka.bootstrap, topic_prefix))
+    asyncio.run(_delete(server.bootstrap, topic_prefix))
 
 
 def test_no_broker_is_told_in_a_line() -> None:
@@ -134,15 +135,15 @@ def _completions(broker: str, args: list[str], incomplete: str, monkeypatch: pyt
 
 
 def test_names_complete_in_the_shell(
-    kafka: KafkaServer, topic_prefix: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    server: Server, topic_prefix: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     one, two = f"{topic_prefix}-one", f"{topic_prefix}-two"
     for name in (one, two):
-        penstock(kafka.bootstrap, "topics", "create", name)
-        penstock(kafka.bootstrap, "groups", "reset", f"g{name}", "--topic", name, "--to-latest")
+        penstock(server.bootstrap, "topics", "create", name)
+        penstock(server.bootstrap, "groups", "reset", f"g{name}", "--topic", name, "--to-latest")
     for command in (["topics", "describe"], ["topics", "delete"], ["consume"], ["produce"]):
-        assert _completions(kafka.bootstrap, command, topic_prefix, monkeypatch) == [one, two]
-    assert _completions(kafka.bootstrap, ["groups", "describe"], f"g{two}", monkeypatch) == [f"g{two}"]
-    assert _completions(kafka.bootstrap, [], "to", monkeypatch) == ["topics"]
+        assert _completions(server.bootstrap, command, topic_prefix, monkeypatch) == [one, two]
+    assert _completions(server.bootstrap, ["groups", "describe"], f"g{two}", monkeypatch) == [f"g{two}"]
+    assert _completions(server.bootstrap, [], "to", monkeypatch) == ["topics"]
     assert _completions("127.0.0.1:1", ["topics", "describe"], "", monkeypatch) == []
     assert capfd.readouterr() == ("", "")

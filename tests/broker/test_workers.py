@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from penstock.agents.partitioner import partition_of
-from penstock.deploy import KafkaServer, Run, Slot, Supervisor, WorkerFailed
+from penstock.deploy import BrokerServer, KafkaServer, Run, Slot, Supervisor, WorkerFailed
 from penstock.deploy.lag import LagMonitor
 from penstock.pipelines.compiling import compile_group
 from penstock.tables.partition import TablePartition
@@ -216,8 +216,8 @@ def test_a_worker_that_cannot_start_is_not_tried_for_ever(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "options",
-    [("--workers", "1"), ("--workers", "2", "--kill"), ("--workers", "2", "--kill", "--embedded")],
-    ids=["one", "two-killed", "two-killed-embedded"],
+    [("--workers", "1", "--kafka"), ("--workers", "2", "--kill", "--kafka"), ("--workers", "2", "--kill")],
+    ids=["kafka-one", "kafka-two-killed", "embedded-two-killed"],
 )
 def test_the_flights_job_is_right(options: tuple[str, ...]) -> None:
     """A month of the flights; the whole year is `make run`."""
@@ -225,6 +225,16 @@ def test_the_flights_job_is_right(options: tuple[str, ...]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every result is right" in done.stdout
     assert ("kill -9" in done.stdout) == ("--kill" in options)
+
+
+def test_the_flights_job_wants_a_broker_without_flights() -> None:
+    """On a broker of the user's, a second year in the same topics would make the answer wrong."""
+    with BrokerServer() as server:
+        command = (PENSTOCK[0], "-m", "examples.flights", "--limit", "500", "--broker", server.bootstrap)
+        first, second = finish(*command), finish(*command)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert second.returncode == 1
+    assert "flights of an earlier run" in second.stdout
 
 
 def test_a_wrong_answer_fails_the_flights_job(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_it_holds_every_module_and_what_goes_with_them(names: list[str]) -> None
     assert {name.removeprefix("penstock/") for name in names if name.endswith(".py")} == modules
     for folder in FOLDERS:
         assert f"penstock/{folder}/py.typed" in names
-    for resource in ("pom.xml", "log4j2.properties"):
+    for resource in ("pom.xml", "pom-kafka-2.8.xml", "pom-zookeeper.xml", "log4j2.properties", "log4j.properties"):
         assert f"penstock/deploy/kafka/{resource}" in names
 
 

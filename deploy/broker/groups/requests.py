@@ -118,6 +118,9 @@ class GroupRequests:
                 "error_message": f"Group {name} not found.",
                 "group_id": name,
                 "group_state": "Dead",
+                "protocol_type": "",
+                "protocol_data": "",
+                "members": (),
             }
         stable = group.state is State.STABLE
         return {

@@ -79,25 +79,34 @@ class ConfigRequests:
         }
 
     def _broker_entries(self, names: Collection[str] | None) -> list[Answer]:
-        configs = {
+        given = {
             "advertised.listeners": f"{self._node.protocol}://{self._node.address}",
             "auto.create.topics.enable": str(self._node.auto_create).lower(),
             "broker.id": str(self._node.id),
+            "log.dirs": str(self._node.data),
+            "node.id": str(self._node.id),
+            "num.partitions": str(self._node.default_partitions),
+        }
+        defaults = {
             "default.replication.factor": "1",
             "log.cleanup.policy": CONFIGS["cleanup.policy"].default,
-            "log.dirs": str(self._node.data),
             "log.retention.bytes": CONFIGS["retention.bytes"].default,
             "log.retention.ms": CONFIGS["retention.ms"].default,
             "log.segment.bytes": CONFIGS["segment.bytes"].default,
             "message.max.bytes": CONFIGS["max.message.bytes"].default,
             "min.insync.replicas": "1",
-            "node.id": str(self._node.id),
-            "num.partitions": str(self._node.default_partitions),
             "offsets.topic.replication.factor": "1",
         }
         return [
-            {"name": name, "value": value, "read_only": True, "config_source": _OF_BROKER, "config_type": 2}
-            for name, value in configs.items()
+            {
+                "name": name,
+                "value": value,
+                "read_only": True,
+                "is_default": name in defaults,
+                "config_source": _DEFAULT if name in defaults else _OF_BROKER,
+                "config_type": 2,
+            }
+            for name, value in sorted((given | defaults).items())
             if names is None or name in names
         ]
 
