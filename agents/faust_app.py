@@ -16,10 +16,12 @@ from mode.supervisors import CrashingSupervisor
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_checkpointer import Checkpointer
 from penstock.agents.faust_consumer import BatchSchema, BatchTransport
+from penstock.agents.faust_security import credentials
 from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.stage import StageSpec
 from penstock.tables.rocksdb import RocksStores
 
@@ -74,7 +76,12 @@ class GroupApp(faust.App):
         checkpoint_interval: seconds between checkpoints. Default 0.1: at that and longer a transaction costs nothing
             that could be measured, and it is how long readers of the outputs wait at most.
         replication: of topics it creates; -1 is the broker's default.
+        security: how to connect.
         settings: further Faust settings.
+
+    Raises:
+        ValueError: `settings` has Faust's own broker_credentials or ssl_context, which part of the connections lack.
+        SecurityError: a certificate of `security` cannot be used.
     """
 
     def __init__(
@@ -87,13 +94,16 @@ class GroupApp(faust.App):
         slot: str = "0",
         checkpoint_interval: float = 0.1,
         replication: int = -1,
+        security: Security = PLAINTEXT,
         **settings: Any,
     ) -> None:
+        if own := sorted(settings.keys() & {"broker_credentials", "ssl_context"}):
+            raise ValueError(f"{', '.join(own)}: give security=Security(...), which holds for every connection")
         urls = [f"kafka://{server.strip()}" for server in broker.removeprefix("kafka://").split(",")]
         folder = data / spec.app_id / slot
         conf = {**SETTINGS, "broker": urls, "datadir": folder, "Worker": QuickWorker, **settings}
-        super().__init__(spec.app_id, **conf)
-        self.spec, self.slot = spec, slot
+        super().__init__(spec.app_id, broker_credentials=credentials(security), **conf)
+        self.spec, self.slot, self._security = spec, slot, security
         self.failure = None
         self._written, self._replication = written, replication
         self.transaction = KafkaTransaction(
@@ -101,6 +111,7 @@ class GroupApp(faust.App):
             spec.app_id,
             f"{spec.app_id}-{slot}",
             instance_id=settings.get("consumer_group_instance_id"),
+            settings=security.client_settings(),
         )
         self.runtime = GroupRuntime(spec, RocksStores(folder / "tables"), self.transaction, self.transaction)
         self._interval = checkpoint_interval
@@ -166,7 +177,9 @@ class GroupApp(faust.App):
 
     async def on_start(self) -> None:
         """Check the topics before anything is read."""
-        self.runtime.partitions = await ensure_topics(self.servers, self.spec, self._written, self._replication)
+        self.runtime.partitions = await ensure_topics(
+            self.servers, self.spec, self._written, self._replication, self._security
+        )
         await super().on_start()
         # Whole batches live for milliseconds and are never cyclic; scanning them was a tenth to a third of the CPU.
         gc.collect()

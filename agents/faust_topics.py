@@ -1,6 +1,7 @@
 """Topics on the broker: what must be there, what is created, and whether the counts are as declared."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from penstock.agents.faust_security import why_unreachable
 from penstock.agents.group import GroupSpec
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError
 
@@ -18,6 +21,14 @@ SEEN_SECONDS = 10.0
 
 class BrokerUnreachable(PenstockError):
     """No broker answers at the address given."""
+
+
+async def unreachable(servers: list[str], security: Security, advice: str = "") -> BrokerUnreachable:
+    """The error for a client that could not be started, with the reason found out."""
+    logging.getLogger("aiokafka.conn").setLevel(logging.ERROR)  # its part is in the text
+    why = await why_unreachable(servers, security) or "it does now"
+    text = f"no broker answers at {', '.join(servers)} ({why}). Is it running, and is the address right?"
+    return BrokerUnreachable(f"{text} {advice}" if advice else text)
 
 
 class TopicMissing(PenstockError):
@@ -33,24 +44,25 @@ class Admin:
 
     Args:
         servers: bootstrap servers, host:port.
+        security: how to connect.
 
     Raises:
         BrokerUnreachable: none of them answers.
     """
 
-    def __init__(self, servers: list[str]) -> None:
-        self.servers = servers
-        self._client = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=15_000)
+    def __init__(self, servers: list[str], security: Security = PLAINTEXT) -> None:
+        self.servers, self._security = servers, security
+        self._client = AIOKafkaAdminClient(
+            bootstrap_servers=servers, request_timeout_ms=15_000, **security.client_settings()
+        )
 
     async def __aenter__(self) -> "Admin":
         try:
             await self._client.start()
         except KafkaError as exc:
             await self._client.close()
-            raise BrokerUnreachable(
-                f"no broker answers at {', '.join(self.servers)} ({exc}). Is it running, and is the address right? "
-                "`penstock up MODULE` starts one beside the pipeline; --broker names another"
-            ) from exc
+            advice = "`penstock up MODULE` starts one beside the pipeline; --broker names another"
+            raise await unreachable(self.servers, self._security, advice) from exc
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -93,7 +105,11 @@ class Admin:
 
 
 async def ensure_topics(
-    servers: list[str], spec: GroupSpec, written: Mapping[str, int], replication: int = -1
+    servers: list[str],
+    spec: GroupSpec,
+    written: Mapping[str, int],
+    replication: int = -1,
+    security: Security = PLAINTEXT,
 ) -> dict[str, int]:
     """Create what the group writes or keeps to itself, check what it reads.
 
@@ -102,6 +118,7 @@ async def ensure_topics(
         spec: the group.
         replication: see `Admin.create`.
         written: topics that some group of the pipeline writes, with the count they are created with.
+        security: how to connect.
 
     Returns:
         The partition counts of every topic of the group, as they are on the broker.
@@ -110,7 +127,7 @@ async def ensure_topics(
         BrokerUnreachable, TopicMissing, PartitionMismatch: with the names, and what to do.
     """
     declared = {topic.name: topic for topic in (*spec.reads, *spec.writes)}
-    async with Admin(servers) as admin:
+    async with Admin(servers, security) as admin:
         known = await admin.partitions(declared)
         missing = [name for name in declared if name not in known]
         _require(servers, spec, [name for name in missing if name not in written])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from penstock.agents.faust_app import GroupApp
     from penstock.agents.faust_topics import BrokerUnreachable, TopicMissing
+    from penstock.agents.security import Security
     from penstock.deploy.apps import faust_app
     from penstock.deploy.broker.process import BrokerServer
     from penstock.deploy.clients import (
@@ -32,6 +33,7 @@ _HOME = {
     "KafkaServer": "penstock.deploy.kafka",
     "Producer": "penstock.deploy.clients",
     "Run": "penstock.deploy.up",
+    "Security": "penstock.agents.security",
     "Slot": "penstock.deploy.supervisor",
     "Supervisor": "penstock.deploy.supervisor",
     "SyncConsumer": "penstock.deploy.clients",
@@ -53,6 +55,7 @@ __all__ = [
     "KafkaServer",
     "Producer",
     "Run",
+    "Security",
     "Slot",
     "Supervisor",
     "SyncConsumer",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from penstock.deploy.commands.options import told
+from penstock.deploy.commands.options import security_option, told
 
 _NOUNS = {
     "cluster": ("penstock.deploy.commands.cluster", "The cluster: brokers, controller, configs, quotas, ACLs."),
@@ -97,6 +97,7 @@ def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
             click.option("--broker", envvar="PENSTOCK_BROKER", help="Bootstrap servers, HOST:PORT, commas between."),
+            security_option,
             click.option("--data", envvar="PENSTOCK_DATA", type=click.Path(file_okay=False), help="Folder for tables."),
             click.option(
                 "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes per group."
@@ -123,7 +124,7 @@ def worker(module: str, group: str, slot: str | None, **options: Any) -> None:
         from penstock.deploy.worker import main as run_one
 
         given = [f"--{name}={options[name]}" for name in ("broker", "data", "loglevel") if options[name]]
-        sys.exit(run_one([module, group, "--slot", slot, *given]))
+        sys.exit(run_one([module, group, "--slot", slot, *given], options["security"]))
     _run(module, (group,), **options)
 
 
@@ -137,6 +138,8 @@ def up(module: str, groups: tuple[str, ...], **options: Any) -> None:
     if options["broker"]:
         _run(module, groups, **options)
         return
+    if options["security"].protocol != "PLAINTEXT":
+        raise click.UsageError("--command-config is for a broker that --broker names; the one beside it needs none")
     from pathlib import Path
 
     from penstock.deploy.broker.process import BrokerServer
@@ -165,6 +168,7 @@ def _run(
     groups: tuple[str, ...],
     *,
     broker: str | None,
+    security: Any,
     data: str | None,
     workers: int,
     until_end: bool,
@@ -176,10 +180,10 @@ def _run(
     from penstock.deploy.supervisor import WorkerFailed
     from penstock.deploy.up import Run
 
-    settings = Settings.of(broker, data)
+    settings = Settings.of(broker, data, security=security)
     run = Run(
         module, settings.broker, settings.data, groups, workers, until_end, restarts=5 if until_end else None,
-        loglevel=loglevel,
+        loglevel=loglevel, security=security,
     )  # fmt: skip
 
     try:
@@ -192,7 +196,11 @@ def _run(
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def broker(arguments: tuple[str, ...]) -> None:
-    """Run the embedded broker in the foreground: --data DIR --listen 127.0.0.1:9092; --help tells the rest."""
+    """Run the embedded broker in the foreground: --data DIR; --help tells the rest. `broker users`: who may log in."""
+    if arguments[:1] == ("users",):
+        from penstock.deploy.broker.security.users import users
+
+        users.main(list(arguments[1:]), prog_name="penstock broker users")
     from penstock.deploy.broker.__main__ import main as run_broker
 
     run_broker(list(arguments))

@@ -7,6 +7,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from penstock.agents.security import PLAINTEXT, Security
+
 
 @dataclass(frozen=True)
 class Lag:
@@ -28,14 +30,17 @@ class LagMonitor:
     Args:
         broker: bootstrap servers.
         groups: consumer group id -> the topics it reads.
+        security: how to connect.
     """
 
-    def __init__(self, broker: str, groups: dict[str, tuple[str, ...]]) -> None:
+    def __init__(self, broker: str, groups: dict[str, tuple[str, ...]], security: Security = PLAINTEXT) -> None:
         self._groups = groups
         servers: Any = broker.split(",")  # aiokafka takes a list, and says str
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=servers, **security.client_settings())
         # Ends are high watermarks: a group that has committed up to one has no undecided transaction before it.
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, isolation_level="read_uncommitted")
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=servers, isolation_level="read_uncommitted", **security.client_settings()
+        )
 
     async def __aenter__(self) -> "LagMonitor":
         await self._admin.start()

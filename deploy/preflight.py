@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 
 from penstock.agents.faust_topics import ensure_topics
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
 from penstock.pipelines.topology import Topology
 from penstock.tables.errors import PenstockError
 
 
-async def preflight(topology: Topology, groups: Iterable[str], broker: str) -> None:
+async def preflight(topology: Topology, groups: Iterable[str], broker: str, security: Security = PLAINTEXT) -> None:
     """Everything that would stop the workers at start, told once before any is started.
 
     Raises:
@@ -16,7 +17,7 @@ async def preflight(topology: Topology, groups: Iterable[str], broker: str) -> N
     """
     for name in groups:
         spec = compile_group(topology, known_group(topology, name))
-        await ensure_topics(broker.split(","), spec, written_topics(topology))
+        await ensure_topics(broker.split(","), spec, written_topics(topology), security=security)
 
 
 def written_topics(topology: Topology) -> dict[str, int]:

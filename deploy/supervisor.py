@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from penstock.agents.security import PLAINTEXT, Security
+from penstock.deploy.settings import COMMAND_CONFIG
 
 FIRST_DELAY = 0.2
 LAST_DELAY = 10.0
@@ -45,6 +48,8 @@ class Supervisor:
         module: the pipeline's module, as a user types it.
         slots: which workers.
         broker, data: handed to the workers.
+        security: how the workers connect. It reaches them through a pipe: a password stands neither in their
+            arguments nor in their environment, where others could read it.
         restarts: how often in a row one may fail before the supervisor gives up. Default None: for ever, as befits a
             service; a job that is to end says 0 or a few.
         log: where the workers' log goes; None: this process's standard error.
@@ -57,6 +62,7 @@ class Supervisor:
         *,
         broker: str,
         data: Path,
+        security: Security = PLAINTEXT,
         restarts: int | None = None,
         log: IO[bytes] | None = None,
         loglevel: str = "info",
@@ -64,7 +70,7 @@ class Supervisor:
     ) -> None:
         self.slots = tuple(slots)
         self._module, self._broker, self._data, self._loglevel = module, broker, data, loglevel
-        self._restarts, self._log, self._say = restarts, log, say
+        self._restarts, self._log, self._say, self._security = restarts, log, say, security
         self._processes: dict[Slot, asyncio.subprocess.Process] = {}
         self._tails: dict[Slot, list[str]] = {}
         self._stopping = asyncio.Event()
@@ -133,12 +139,14 @@ class Supervisor:
             delay = min(LAST_DELAY, 2 * delay)
 
     async def _run_once(self, slot: Slot) -> int:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "penstock.deploy.worker", self._module, slot.group,
-            "--broker", self._broker, "--data", str(self._data), "--slot", str(slot.number),
-            "--loglevel", self._loglevel, "--parent", str(os.getpid()),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
+        with _secured(self._security) as (options, passed):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "penstock.deploy.worker", self._module, slot.group,
+                "--broker", self._broker, "--data", str(self._data), "--slot", str(slot.number),
+                "--loglevel", self._loglevel, "--parent", str(os.getpid()), *options,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+                env={name: value for name, value in os.environ.items() if name != COMMAND_CONFIG}, pass_fds=passed,
+            )  # fmt: skip
         self._processes[slot] = process
         tail = self._tails[slot] = []
         assert process.stdout is not None
@@ -149,6 +157,21 @@ class Supervisor:
             tail.append(line.decode("utf-8", "replace"))
             del tail[:-50]
         return await process.wait()
+
+
+@contextlib.contextmanager
+def _secured(security: Security) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Options that tell a child how to connect, and the descriptors that it is to be handed for them."""
+    if security == PLAINTEXT:
+        yield (), ()
+        return
+    reading, writing = os.pipe()
+    try:
+        with open(writing, "w", encoding="utf-8") as out:  # noqa: PTH123 # far less than a pipe holds
+            out.write(security.text())
+        yield ("--command-config", f"/dev/fd/{reading}"), (reading,)
+    finally:
+        os.close(reading)
 
 
 def _exit_text(code: int) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from penstock.agents.group import GroupSpec
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.lag import Lag, LagMonitor
 from penstock.deploy.modules import load_pipeline
 from penstock.deploy.preflight import preflight
@@ -40,6 +41,7 @@ class Run:
         log: where the workers' log goes.
         watch: called at each look; for tests and demonstrations.
         more: whether more is still to come that `until_end` has to wait for.
+        security: how to connect.
     """
 
     module: str
@@ -54,6 +56,7 @@ class Run:
     console: Console = field(default_factory=lambda: Console(stderr=True))
     watch: Watch = lambda supervisor, lags: None
     more: Callable[[], bool] = lambda: False
+    security: Security = PLAINTEXT
 
     async def run(self) -> None:
         """Run it.
@@ -65,7 +68,7 @@ class Run:
         """
         topology = load_pipeline(self.module).topology
         names = self.groups or tuple(group.name for group in topology.groups)
-        await preflight(topology, names, self.broker)
+        await preflight(topology, names, self.broker, self.security)
         specs = {name: compile_group(topology, name) for name in names}
         slots = [Slot(name, number) for name in names for number in range(self.workers)]
         supervisor = Supervisor(
@@ -73,6 +76,7 @@ class Run:
             slots,
             broker=self.broker,
             data=self.data,
+            security=self.security,
             restarts=self.restarts,
             log=self.log,
             loglevel=self.loglevel,
@@ -94,7 +98,8 @@ class Run:
     async def _watch(self, supervisor: Supervisor, specs: Mapping[str, GroupSpec]) -> None:
         """Show progress; return when everything is read, if that is the end."""
         by_id = {spec.app_id: name for name, spec in specs.items()}
-        async with LagMonitor(self.broker, {spec.app_id: spec.source_topics for spec in specs.values()}) as monitor:
+        sources = {spec.app_id: spec.source_topics for spec in specs.values()}
+        async with LagMonitor(self.broker, sources, self.security) as monitor:
             with _progress(self.console) as progress:
                 bars = {app_id: progress.add_task(name, total=None, rate="") for app_id, name in by_id.items()}
                 while True:

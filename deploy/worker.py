@@ -5,15 +5,18 @@ import ctypes
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from penstock.agents.security import Security
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, security: "Security | None" = None) -> int:
     """Run a worker until a signal or a failure. Exit codes: 0 stopped, 1 failed, 2 it could not be started."""
     arguments = _parser().parse_args(argv)
     if arguments.parent:
         die_with(arguments.parent)
-    return run(arguments)
+    return run(arguments, security)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,14 +26,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--broker")
     parser.add_argument("--data")
     parser.add_argument("--slot")
+    parser.add_argument("--command-config")
     parser.add_argument("--loglevel", default="info")
     parser.add_argument("--parent", type=int, default=0)
     return parser
 
 
-def run(arguments: Any) -> int:
+def run(arguments: Any, security: "Security | None" = None) -> int:
     """Load the pipeline and run the group's worker."""
     from penstock.agents.faust_app import run_worker
+    from penstock.agents.security import Security
     from penstock.deploy.apps import faust_app
     from penstock.deploy.modules import load_pipeline
     from penstock.tables.errors import PenstockError
@@ -42,6 +47,7 @@ def run(arguments: Any) -> int:
             broker=arguments.broker,
             data=arguments.data,
             slot=arguments.slot,
+            security=Security.read(arguments.command_config) if arguments.command_config else security,
         )
     except PenstockError as exc:
         sys.stderr.write(f"error: {exc}\n")

@@ -4,17 +4,22 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 from penstock.deploy.broker.broker import Broker, Settings
 from penstock.deploy.broker.folder import DataFolder, FolderInUse, sign
 from penstock.deploy.broker.log import Fsync
+from penstock.deploy.broker.security import Address, Listener, SecurityProblem, Wanted, address_text, users_file
+from penstock.deploy.broker.security.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS
 from penstock.deploy.broker.server import bind
+
+log = logging.getLogger("penstock.broker")
 
 _BACKLOG = 512  # connections that may wait to be accepted
 
@@ -32,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
             _hold_folder(options, held)
             with contextlib.suppress(KeyboardInterrupt):
                 _run(options)
-    except (_Refused, FolderInUse) as error:
+    except (_Refused, FolderInUse, SecurityProblem) as error:
         if options.child:
             _say(f"error {error}")
         sys.exit(f"penstock broker: {error}")
@@ -42,13 +47,25 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="penstock broker", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the folder to keep everything in, made if need be")
     parser.add_argument("--listen", default="127.0.0.1:9092", help="HOST:PORT for clients; port 0 takes a free one")
+    parser.add_argument("--advertise", metavar="HOST:PORT", help="where clients are told to connect; default: --listen")
     parser.add_argument("--fsync", type=Fsync.parse, default=Fsync.SYSTEM, help="always, milliseconds, or system")
     parser.add_argument("--expire-on-disconnect", action="store_true", help="no session timeout for killed members")
     parser.add_argument("--auto-create", action="store_true", help="asking for a topic creates it")
     parser.add_argument("--partitions", type=int, default=1, help="of a topic created without a number")
-    parser.add_argument("--insecure", action="store_true", help="listen beyond this machine, to anyone")
+    _security_options(parser.add_argument_group("security", "beyond loopback, TLS or SASL or --insecure is needed"))
     parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def _security_options(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--tls-cert", type=Path, metavar="PEM", help="the server's certificate and its chain")
+    group.add_argument("--tls-key", type=Path, metavar="PEM", help="its private key, where it is not beside it")
+    group.add_argument(
+        "--tls-client-ca", type=Path, metavar="PEM", help="authorities of the certificates clients must show"
+    )
+    group.add_argument("--sasl", metavar="MECHANISMS", help="SCRAM-SHA-512, SCRAM-SHA-256, PLAIN; commas between")
+    group.add_argument("--users", type=Path, metavar="FILE", help="the users; default: users.json in the data folder")
+    group.add_argument("--insecure", action="store_true", help="listen beyond this machine, to anyone")
 
 
 def _hold_folder(options: argparse.Namespace, held: contextlib.ExitStack) -> None:
@@ -71,25 +88,30 @@ def _run(options: argparse.Namespace) -> None:
 
 
 async def _serve(options: argparse.Namespace) -> None:
-    host, port = _address(options)
-    try:
-        listening = bind(host, port)
-    except OSError as error:
-        raise _Refused(f"cannot listen on {options.listen}: {error.strerror or error}") from error
+    data = options.data.absolute()
+    listener = _listener(options, data)
+    listening = _bound(listener.address)
     port = listening.getsockname()[1]
+    host, told = listener.clients_find(port)
     broker = Broker(
         Settings(
-            options.data.absolute(),
+            data,
             host,
-            port,
+            told,
             options.fsync,
             options.expire_on_disconnect,
             options.auto_create,
             options.partitions,
+            listener.protocol,
+            listener.sasl,
         )
     )
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(broker.connection, sock=listening, backlog=_BACKLOG)
+    tls: dict[str, Any] = {}
+    if listener.tls is not None:
+        tls = {"ssl": listener.tls, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
+        tls["ssl_shutdown_timeout"] = SHUTDOWN_SECONDS
+    server = await loop.create_server(broker.connection, sock=listening, backlog=_BACKLOG, **tls)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -97,30 +119,32 @@ async def _serve(options: argparse.Namespace) -> None:
         _watch_parent(loop, stop)
     gc.collect()
     gc.freeze()  # what is there now stays
+    _tell(listener, port, data)
     _say(f"ready {broker.node.address}")
     await stop.wait()
     server.close()
     await broker.close()
 
 
-def _address(options: argparse.Namespace) -> tuple[str, int]:
-    host, colon, port = options.listen.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise _Refused(f"--listen {options.listen}: give HOST:PORT, for example 127.0.0.1:9092")
-    if not options.insecure and not _is_loopback(host):
-        raise _Refused(
-            f"{host} can be reached from other machines, and this broker asks nobody who they are; "
-            "listen on 127.0.0.1, or give --insecure where the network is trusted"
-        )
-    return host, int(port)
+def _listener(options: argparse.Namespace, data: Path) -> Listener:
+    wanted = {name: getattr(options, name) for name in Wanted.__dataclass_fields__}
+    return Listener.of(Wanted(**wanted), data)
 
 
-def _is_loopback(host: str) -> bool:
+def _bound(address: Address) -> socket.socket:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return bind(*address)
+    except OSError as error:
+        raise _Refused(f"cannot listen on {address_text(*address)}: {error.strerror or error}") from error
+
+
+def _tell(listener: Listener, port: int, data: Path) -> None:
+    """What protects the listener, in the log, whatever it is."""
+    log.info("listening on %s: %s", address_text(listener.address[0], port), listener.protection)
+    for warning in listener.warnings:
+        log.warning("%s", warning)
+    if listener.sasl is None and users_file(data).exists():
+        log.warning("%s is there, and without --sasl nobody is asked who they are", users_file(data))
 
 
 def _say(line: str) -> None:

@@ -14,6 +14,7 @@ from penstock.deploy.broker.durability import CHANGES, GroupCommit
 from penstock.deploy.broker.groups import GroupRequests, Groups, OffsetRequests
 from penstock.deploy.broker.log import Compactor, Fsync, Journal, LogConfig, LogProblem, PartitionLog
 from penstock.deploy.broker.protocol import Handler
+from penstock.deploy.broker.security.sasl import Sasl, authenticated_handlers
 from penstock.deploy.broker.server import Connection
 from penstock.deploy.broker.topics import Node, Partition, Topic, Topics
 from penstock.deploy.broker.topics.admin import AdminRequests
@@ -30,7 +31,7 @@ _CLEAN_EVERY = 10.0  # seconds between two rounds of retention and compaction
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a broker is started with."""
+    """What a broker is started with. Host and port are those that clients are told."""
 
     data: Path
     host: str
@@ -39,6 +40,8 @@ class Settings:
     expire_on_disconnect: bool = False
     auto_create: bool = False
     default_partitions: int = 1
+    protocol: str = "PLAINTEXT"
+    sasl: Sasl | None = None
 
 
 class Broker:
@@ -57,6 +60,7 @@ class Broker:
             data,
             default_partitions=settings.default_partitions,
             auto_create=settings.auto_create,
+            protocol=settings.protocol,
         )
         touched = self._group_commit.touched if self._group_commit else None
         self.topics = Topics(data, self._open_log, touched)
@@ -72,9 +76,7 @@ class Broker:
 
     def connection(self) -> Connection:
         """A protocol for a connection that was accepted."""
-        fresh = Connection(self._handlers, VERSIONS, self._gone)
-        self._connections.add(fresh)
-        return fresh
+        return Connection(self._handlers, VERSIONS, self._connections.add, self._gone, self._settings.sasl)
 
     async def close(self) -> None:
         """End connections and tasks, and close all files cleanly."""
@@ -134,6 +136,7 @@ class Broker:
             TransactionRequests(self.transactions, self.groups, self.topics),
         )
         handlers = {key: handler for family in families for key, handler in family.handlers().items()}
+        handlers |= authenticated_handlers()
         if self._group_commit is not None:
             for key in CHANGES:
                 handlers[key] = self._group_commit.wrap(handlers[key])

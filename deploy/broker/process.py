@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -35,6 +36,12 @@ class BrokerServer:
         fsync: ``always``, ``system`` or a number of milliseconds; `penstock.deploy.broker.log.Fsync` says what each
             promises.
         expire_on_disconnect: a group member is expired when its connection closes, not when its session times out.
+        tls_cert: the server's certificate, a PEM file, for TLS. It must be good for 127.0.0.1.
+        tls_key: its private key. Default None: it is in `tls_cert`.
+        tls_client_ca: authorities of the certificates that clients must show. Default None: none is asked for.
+        sasl: the mechanisms that clients may authenticate by: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512. Default: nobody is
+            asked.
+        users: the users file. Default None: ``users.json`` in the data folder.
     """
 
     def __init__(
@@ -44,10 +51,19 @@ class BrokerServer:
         port: int = 0,
         fsync: str = "system",
         expire_on_disconnect: bool = False,
+        tls_cert: Path | None = None,
+        tls_key: Path | None = None,
+        tls_client_ca: Path | None = None,
+        sasl: Sequence[str] = (),
+        users: Path | None = None,
     ) -> None:
         self._given = None if data is None else data.absolute()
         self._port = port
         self._options = ["--fsync", fsync, *(["--expire-on-disconnect"] if expire_on_disconnect else [])]
+        files = {"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-client-ca": tls_client_ca, "--users": users}
+        for option, file in files.items():
+            self._options += [option, str(file.absolute())] if file is not None else []
+        self._options += ["--sasl", ",".join(sasl)] if sasl else []
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: DataFolder | None = None
         self._reserved: socket.socket | None = None

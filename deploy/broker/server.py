@@ -25,6 +25,8 @@ from penstock.deploy.broker.protocol import (
     Handler,
     codec,
 )
+from penstock.deploy.broker.security.sasl import AUTHENTICATE_SECONDS, LARGEST_UNAUTHENTICATED, Authentication, Sasl
+from penstock.deploy.broker.security.tls import principal
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +50,28 @@ class Connection(asyncio.BufferedProtocol):
     Args:
         handlers: what answers each kind of request.
         versions: the answer to ApiVersions that also goes to those who ask for it in a version we do not know.
-        gone: called with the client when its connection is over.
+        made: called with it when it begins, with TLS after the handshake.
+        gone: called with it when it is over.
+        sasl: what must be done before anything else is answered. Default None: nothing.
     """
 
-    def __init__(self, handlers: Mapping[int, Handler], versions: Answer, gone: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self,
+        handlers: Mapping[int, Handler],
+        versions: Answer,
+        made: Callable[["Connection"], None],
+        gone: Callable[["Connection"], None],
+        sasl: Sasl | None = None,
+    ) -> None:
         self.client = Client("")
         self._handlers = handlers
         self._versions = versions
+        self._made = made
         self._gone = gone
+        self._sasl = sasl
+        self._authentication: Authentication | None = None
+        self._closed = False
+        self._smallest, self._largest = _SHORTEST, LARGEST_REQUEST
         self._buffer = bytearray(_BUFFER)
         self._start = self._end = 0  # of what is received and not yet handled
         self._wanted = 0  # bytes that the request at `_start` takes, once known
@@ -70,8 +86,15 @@ class Connection(asyncio.BufferedProtocol):
         transport.set_write_buffer_limits(high=_READ_AHEAD)
         peer = transport.get_extra_info("peername")
         self.client = Client(f"/{peer[0]}" if peer else "")
+        if certificate := transport.get_extra_info("peercert"):
+            self.client.principal = principal(certificate)
+        self._made(self)
+        if self._sasl is not None:
+            self._demand(self._sasl)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._authentication = None
         if self._pending is not None:
             self._pending.cancel()
         self._gone(self)
@@ -100,7 +123,59 @@ class Connection(asyncio.BufferedProtocol):
             self._handle_all()
 
     def close(self) -> None:
+        self._closed = True  # with TLS the transport takes some time until it says so
         self._transport.close()
+
+    # -- authentication
+
+    def _demand(self, sasl: Sasl) -> None:
+        """Answer nothing else until the client is authenticated."""
+        authentication = Authentication(
+            sasl, self.client.host, self._handlers[ApiKey.API_VERSIONS], self._accepted, self.close
+        )
+        self._authentication = authentication
+        self._all, self._handlers = self._handlers, authentication.handlers
+        self._largest = LARGEST_UNAUTHENTICATED
+        self._deadline = asyncio.get_running_loop().call_later(AUTHENTICATE_SECONDS, self._too_late)
+
+    def _accepted(self, name: str) -> None:
+        self.client.principal = name
+        self._deadline.cancel()
+        self._handlers, self._authentication = self._all, None
+        self._smallest, self._largest = _SHORTEST, LARGEST_REQUEST
+        log.debug("%s is %s", self.client.host, name)
+
+    def _too_late(self) -> None:
+        if not self._closed:
+            log.info("%s was not authenticated within %g s: closed", self.client.host, AUTHENTICATE_SECONDS)
+            self.close()
+
+    def _handle_bare(self, message: memoryview, authentication: Authentication) -> None:
+        """A mechanism's message without a header, as before Kafka 1.0. A failure has no answer but the end."""
+        try:
+            result = authentication.step(bytes(message))
+        except CloseConnection:
+            self.close()
+            return
+        if isinstance(result, dict):
+            self._send_bare(result)
+        elif result is not None:
+            self._pending = result
+            result.add_done_callback(self._finish_bare)
+
+    def _finish_bare(self, done: "asyncio.Future[Answer]") -> None:
+        self._pending = None
+        if self._closed or done.cancelled():
+            return
+        if done.exception() is not None or done.result()["error_code"] != ErrorCode.NONE:
+            self.close()
+            return
+        self._send_bare(done.result())
+        self._handle_all()
+
+    def _send_bare(self, answer: Answer) -> None:
+        message = answer["auth_bytes"]
+        self._transport.write(struct.pack(">i", len(message)) + message)
 
     # -- requests
 
@@ -115,12 +190,12 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer, self._start, self._end = fresh, 0, waiting
 
     def _handle_all(self) -> None:
-        while self._pending is None and not self._clogged and not self._transport.is_closing():
+        while self._pending is None and not self._clogged and not self._closed and not self._transport.is_closing():
             available = self._end - self._start
             if available < 4:
                 break
             (size,) = _size(self._buffer, self._start)
-            if not _SHORTEST <= size <= LARGEST_REQUEST:
+            if not self._smallest <= size <= self._largest:
                 self.close()
                 return
             if available < 4 + size:
@@ -134,6 +209,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._buffer = bytearray(_BUFFER)
 
     def _handle(self, request: memoryview) -> None:
+        if self._authentication is not None and self._authentication.bare:
+            self._handle_bare(request, self._authentication)
+            return
         key, version, correlation, _ = _request_header(request)
         lowest, highest = SERVED.get(key, (0, -1))
         if not lowest <= version <= highest:
@@ -151,8 +229,13 @@ class Connection(asyncio.BufferedProtocol):
             log.info("request %d version %d of %s cannot be read (%r): closed", key, version, self.client, error)
             self.close()
             return
+        handler = self._handlers.get(key)
+        if handler is None:
+            log.info("%s asks for %s before it is authenticated: closed", self.client.host, ApiKey(key).name)
+            self.close()
+            return
         try:
-            result = self._handlers[key](Call(version, body, self.client))
+            result = handler(Call(version, body, self.client))
         except CloseConnection:
             self.close()
         except Exception:
@@ -181,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _finish(self, done: "asyncio.Future[Answer]", correlation: int, coder: Codec) -> None:
         self._pending = None
-        if self._transport.is_closing() or done.cancelled():
+        if self._closed or self._transport.is_closing() or done.cancelled():
             return
         error = done.exception()
         if error is not None:

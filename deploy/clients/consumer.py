@@ -9,7 +9,8 @@ from aiokafka.errors import CommitFailedError, KafkaError
 
 from penstock.agents.block import Record
 from penstock.agents.errors import RecordError
-from penstock.agents.faust_topics import Admin, BrokerUnreachable, TopicMissing
+from penstock.agents.faust_topics import Admin, TopicMissing, unreachable
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError
 
@@ -46,6 +47,7 @@ class Consumer(Generic[K, V]):
             offsets reads these partitions alone, and goes without a group.
         until_end: end the iteration where the topics ended when their partitions were taken up.
         read_uncommitted: also return records of transactions that are open or aborted.
+        security: how to connect. Default: neither TLS nor SASL.
 
     Raises:
         ValueError: no topics, or a group and a mapping of offsets.
@@ -59,6 +61,7 @@ class Consumer(Generic[K, V]):
         start: Literal["earliest", "latest"] | Offsets = "earliest",
         until_end: bool = False,
         read_uncommitted: bool = False,
+        security: Security = PLAINTEXT,
     ) -> None:
         if not topics:
             raise ValueError("a consumer reads at least one topic")
@@ -68,6 +71,7 @@ class Consumer(Generic[K, V]):
         self._topics = {topic.name: topic for topic in topics}
         self._decoders = {t.name: (t.key_serde, t.value_serde) for t in topics}
         self._isolation = "read_uncommitted" if read_uncommitted else "read_committed"
+        self._security = security
         self._client: Any = None
         self._waiting: deque[Any] = deque()
         self._done: dict[Any, int] = {}
@@ -77,7 +81,7 @@ class Consumer(Generic[K, V]):
 
     async def __aenter__(self) -> "Consumer[K, V]":
         servers = self.broker.split(",")
-        async with Admin(servers) as admin:
+        async with Admin(servers, self._security) as admin:
             counts = await admin.partitions(self._topics)
         if missing := [repr(name) for name in self._topics if name not in counts]:
             raise TopicMissing(f"there is no topic {', '.join(missing)} at {self.broker}")
@@ -87,6 +91,7 @@ class Consumer(Generic[K, V]):
             enable_auto_commit=False,
             auto_offset_reset=self._start if isinstance(self._start, str) else "earliest",
             isolation_level=self._isolation,
+            **self._security.client_settings(),
         )
         try:
             await self._client.start()
@@ -96,7 +101,7 @@ class Consumer(Generic[K, V]):
                 self._client.subscribe(list(self._topics), listener=_Forget(self._waiting, self._done, self._ends))
         except KafkaError as exc:
             await self._client.stop()
-            raise BrokerUnreachable(f"no broker answers at {self.broker} ({exc})") from exc
+            raise await unreachable(servers, self._security) from exc
         except BaseException:
             await self._client.stop()
             raise

@@ -9,8 +9,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from penstock.agents.faust_producer import BatchWriter
-from penstock.agents.faust_topics import BrokerUnreachable
+from penstock.agents.faust_topics import unreachable
 from penstock.agents.partitioner import Partitioner
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError
 
@@ -69,10 +70,18 @@ class Producer:
         acks: what makes a record acknowledged: "all" in-sync replicas have it, and retries write nothing twice; 1: its
             leader has it; 0: it left this machine.
         batch_bytes: largest batch of records in one request. A topic's `max.message.bytes` must allow it.
+        security: how to connect. Default: neither TLS nor SASL.
     """
 
-    def __init__(self, broker: str, *, acks: Acks = "all", batch_bytes: int = BATCH_BYTES) -> None:
-        self.broker, self.acks, self._batch_bytes = broker, acks, batch_bytes
+    def __init__(
+        self,
+        broker: str,
+        *,
+        acks: Acks = "all",
+        batch_bytes: int = BATCH_BYTES,
+        security: Security = PLAINTEXT,
+    ) -> None:
+        self.broker, self.acks, self._batch_bytes, self._security = broker, acks, batch_bytes, security
         self._client: Any = None
         self._writer: Any = None
         self._partitioners: dict[str, Partitioner] = {}
@@ -86,12 +95,13 @@ class Producer:
             acks=self.acks,
             linger_ms=0,
             max_batch_size=self._batch_bytes,
+            **self._security.client_settings(),
         )
         try:
             await self._client.start()
         except KafkaError as exc:
             await self._client.stop()
-            raise BrokerUnreachable(f"no broker answers at {self.broker} ({exc})") from exc
+            raise await unreachable(self.broker.split(","), self._security) from exc
         self._writer = BatchWriter(self._client)
         return self
 

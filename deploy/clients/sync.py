@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 from penstock.agents.block import Record
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.deploy.clients.consumer import AT_ONCE, Consumer, Offsets
 from penstock.deploy.clients.producer import BATCH_BYTES, Acks, Delivery, DeliveryFailed, Producer
@@ -46,8 +47,15 @@ class LoopThread:
 class SyncProducer:
     """`Producer` without async: a context manager for any thread. See there for the arguments."""
 
-    def __init__(self, broker: str, *, acks: Acks = "all", batch_bytes: int = BATCH_BYTES) -> None:
-        self._producer = Producer(broker, acks=acks, batch_bytes=batch_bytes)
+    def __init__(
+        self,
+        broker: str,
+        *,
+        acks: Acks = "all",
+        batch_bytes: int = BATCH_BYTES,
+        security: Security = PLAINTEXT,
+    ) -> None:
+        self._producer = Producer(broker, acks=acks, batch_bytes=batch_bytes, security=security)
         self._thread = LoopThread()
 
     def __enter__(self) -> "SyncProducer":
@@ -120,9 +128,16 @@ class SyncConsumer(Generic[K, V]):
         start: Literal["earliest", "latest"] | Offsets = "earliest",
         until_end: bool = False,
         read_uncommitted: bool = False,
+        security: Security = PLAINTEXT,
     ) -> None:
         self._consumer: Consumer[K, V] = Consumer(
-            broker, *topics, group=group, start=start, until_end=until_end, read_uncommitted=read_uncommitted
+            broker,
+            *topics,
+            group=group,
+            start=start,
+            until_end=until_end,
+            read_uncommitted=read_uncommitted,
+            security=security,
         )
         self._thread = LoopThread()
 

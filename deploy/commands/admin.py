@@ -20,6 +20,7 @@ from kafka.errors import (
 )
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.commands.answers import (
     Config,
     GroupDetail,
@@ -38,8 +39,13 @@ _COMING = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError)
 
 
 @contextmanager
-def connected(broker: str, timeout: float = CONNECT_SECONDS) -> "Iterator[Admin]":
+def connected(broker: str, security: Security = PLAINTEXT, timeout: float = CONNECT_SECONDS) -> "Iterator[Admin]":
     """An open `Admin`.
+
+    Args:
+        broker: bootstrap servers, "host:port", several with commas.
+        security: how to connect.
+        timeout: seconds until no answer is one.
 
     Raises:
         BrokerUnreachable: no broker answers in time.
@@ -47,7 +53,9 @@ def connected(broker: str, timeout: float = CONNECT_SECONDS) -> "Iterator[Admin]
     """
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its errors are told as ours
     _look(broker, timeout)
-    client = _client(broker, timeout)
+    if security != PLAINTEXT:
+        _log_in(broker, security)
+    client = _client(broker, security, timeout)
     try:
         yield Admin(broker, Patient(client, ANSWER_SECONDS))
     except KafkaError as exc:
@@ -56,7 +64,7 @@ def connected(broker: str, timeout: float = CONNECT_SECONDS) -> "Iterator[Admin]
         client.close()
 
 
-def _client(broker: str, timeout: float) -> KafkaAdminClient:
+def _client(broker: str, security: Security, timeout: float) -> KafkaAdminClient:
     """A client that has heard of the cluster. A broker that dies meanwhile is no reason not to ask the next."""
     deadline = time.monotonic() + timeout
     while True:
@@ -65,10 +73,12 @@ def _client(broker: str, timeout: float) -> KafkaAdminClient:
                 bootstrap_servers=broker.split(","),
                 bootstrap_timeout_ms=max(1, int((deadline - time.monotonic()) * 1000)),
                 request_timeout_ms=int(ANSWER_SECONDS * 1000),
+                **security.client_settings(),
             )
         except (KafkaError, OSError) as exc:
             if isinstance(exc, IncompatibleBrokerVersion) or time.monotonic() > deadline:
-                raise _unreachable(broker, f"nothing Kafka knows of within {timeout:.0f} s") from exc
+                why = "" if security != PLAINTEXT else "; if it asks for TLS or SASL, say how with --command-config"
+                raise _unreachable(broker, f"nothing Kafka knows of within {timeout:.0f} s{why}") from exc
         time.sleep(0.1)
 
 
@@ -87,6 +97,18 @@ def _look(broker: str, timeout: float) -> None:
         else:
             return
     raise _unreachable(broker, "; ".join(dict.fromkeys(reasons)))
+
+
+def _log_in(broker: str, security: Security) -> None:
+    """Connect once: kafka-python tries a wrong password over and over until its time is over, and keeps the reason."""
+    import asyncio
+
+    from penstock.agents.faust_security import why_unreachable
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    why = asyncio.run(why_unreachable(broker.split(","), security))
+    if why is not None:
+        raise _unreachable(broker, why)
 
 
 def _unreachable(broker: str, reason: str) -> PenstockError:

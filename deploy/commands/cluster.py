@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from penstock.agents.security import Security
 from penstock.deploy.commands.options import broker_option, json_option, told
 
 _MODES = {"kraft": "KRaft", "zookeeper": "ZooKeeper"}
@@ -18,13 +19,13 @@ def cluster() -> None:
 @broker_option
 @json_option
 @told
-def describe(broker: str, as_json: bool) -> None:
+def describe(broker: str, security: Security, as_json: bool) -> None:
     """Brokers, controller, configs that differ from Kafka's defaults, quotas, ACLs."""
     from penstock.deploy.commands import cluster_requests as ask
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json
 
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         told = ask.brokers(admin.client)
         configs = admin.configs("broker", [str(node["id"]) for node in told["brokers"] if not node["fenced"]])
         found = {

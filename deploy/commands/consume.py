@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from penstock.agents.security import Security
 from penstock.deploy.commands.options import (
     Time,
     broker_option,
@@ -42,7 +43,7 @@ LOOK_SECONDS = 0.2
 @module_option
 @broker_option
 @told
-def consume(topic: str, broker: str, module: str | None, **options: Any) -> None:
+def consume(topic: str, broker: str, security: Security, module: str | None, **options: Any) -> None:
     """Print a topic's records, until Ctrl-C unless told otherwise.
 
     Bytes that are no text are escaped; in JSON they are in "base64" instead. With --as, a record that cannot be
@@ -65,10 +66,10 @@ def consume(topic: str, broker: str, module: str | None, **options: Any) -> None
         declared = topic_of(module, topic)
     start = "earliest" if options["from_beginning"] else "latest"
     if not options["group"]:
-        start = _starts(broker, topic, options)
+        start = _starts(broker, security, topic, options)
     printer = _Printer(declared, **{name: options[name] for name in ("keys", "headers", "timestamps", "as_json")})
     try:
-        asyncio.run(_run(broker, topic, start, printer, options))
+        asyncio.run(_run(broker, security, topic, start, printer, options))
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
@@ -76,12 +77,12 @@ def consume(topic: str, broker: str, module: str | None, **options: Any) -> None
     sys.exit(1 if printer.undecodable else 0)
 
 
-def _starts(broker: str, topic: str, options: dict[str, Any]) -> Any:
+def _starts(broker: str, security: Security, topic: str, options: dict[str, Any]) -> Any:
     """Where each partition begins."""
     from penstock.deploy.commands.admin import connected
     from penstock.tables.errors import PenstockError
 
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         count = len(admin.partitions([topic])[topic])
         wanted = options["partitions"] or range(count)
         if wrong := [number for number in wanted if number >= count]:
@@ -123,7 +124,9 @@ def _offsets(texts: tuple[str, ...]) -> tuple[int | None, dict[int, int]]:
     return everywhere, given
 
 
-async def _run(broker: str, topic: str, start: Any, printer: "_Printer", options: dict[str, Any]) -> None:
+async def _run(
+    broker: str, security: Security, topic: str, start: Any, printer: "_Printer", options: dict[str, Any]
+) -> None:
     from penstock.agents.topics import Topic
     from penstock.deploy.clients.consumer import AT_ONCE, Consumer
 
@@ -137,6 +140,7 @@ async def _run(broker: str, topic: str, start: Any, printer: "_Printer", options
         start=start,
         until_end=options["until_end"],
         read_uncommitted=options["read_uncommitted"],
+        security=security,
     ) as consumer:
         while not closed() and left != 0:
             records = await consumer.take(LOOK_SECONDS, min(AT_ONCE, left or AT_ONCE))

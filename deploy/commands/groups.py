@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from penstock.agents.security import Security
 from penstock.deploy.commands.options import (
     Time,
     broker_option,
@@ -27,12 +28,12 @@ def groups() -> None:
 @broker_option
 @json_option
 @told
-def list_groups(broker: str, as_json: bool) -> None:
+def list_groups(broker: str, security: Security, as_json: bool) -> None:
     """List the consumer groups."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json, print_table
 
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         found = admin.groups()
     if as_json:
         print_json([{"group": g.name, "state": g.state or None, "type": g.kind or None} for g in found])
@@ -45,12 +46,12 @@ def list_groups(broker: str, as_json: bool) -> None:
 @broker_option
 @json_option
 @told
-def describe(group: str, broker: str, as_json: bool) -> None:
+def describe(group: str, broker: str, security: Security, as_json: bool) -> None:
     """Offset, end, lag, member, client and host of each partition; the group's state and protocol."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json, print_table
 
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         detail = admin.group(group)
         rows = _rows(admin, detail)
     members = [
@@ -119,7 +120,9 @@ def _rows(admin: Any, detail: Any) -> list[dict[str, Any]]:
 @broker_option
 @json_option
 @told
-def reset(group: str, topics: tuple[str, ...], dry_run: bool, broker: str, as_json: bool, **to: Any) -> None:
+def reset(
+    group: str, topics: tuple[str, ...], dry_run: bool, broker: str, security: Security, as_json: bool, **to: Any
+) -> None:
     """Set the offsets where a group goes on. It must have no members."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json, print_table
@@ -127,7 +130,7 @@ def reset(group: str, topics: tuple[str, ...], dry_run: bool, broker: str, as_js
     chosen = [(name, value) for name, value in to.items() if value is not None and value is not False]
     if len(chosen) != 1:
         raise click.UsageError("say where to, once: --to-earliest, --to-latest, --to-offset, --to-time or --shift-by")
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         _refuse_members(admin, group)
         places = _places(admin, topics)
         before = admin.committed(group)
@@ -199,7 +202,7 @@ def _targets(
 @broker_option
 @json_option
 @told
-def delete(names: tuple[str, ...], broker: str, as_json: bool) -> None:
+def delete(names: tuple[str, ...], broker: str, security: Security, as_json: bool) -> None:
     """Delete groups without members, and their offsets."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json
@@ -209,7 +212,7 @@ def delete(names: tuple[str, ...], broker: str, as_json: bool) -> None:
         "NonEmptyGroupError": "it has members: stop them first",
         "GroupIdNotFoundError": "there is no such group",
     }
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         results = admin.delete_groups(tuple(dict.fromkeys(names)))
     told_results = {name: error and reasons.get(error, error) for name, error in results.items()}
     tell_deleted(told_results, as_json, "group", print_json)

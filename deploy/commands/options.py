@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from penstock.deploy.settings import DEFAULT_BROKER
+from penstock.deploy.settings import COMMAND_CONFIG, DEFAULT_BROKER
 
 COMPLETION_SECONDS = 2.0
 
@@ -29,14 +29,39 @@ def told(fn: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-broker_option = click.option(
-    "--broker",
-    envvar="PENSTOCK_BROKER",
-    default=DEFAULT_BROKER,
-    show_default=True,
+def _security(ctx: click.Context, param: click.Parameter, file: str | None) -> Any:
+    from penstock.agents.security import PLAINTEXT, Security, SecurityError
+
+    try:
+        return Security.read(file) if file else PLAINTEXT
+    except SecurityError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+security_option = click.option(
+    "--command-config",
+    "security",
+    metavar="FILE",
+    envvar=COMMAND_CONFIG,
     show_envvar=True,
-    help="Bootstrap servers, HOST:PORT, commas between.",
+    callback=_security,
+    help="How to connect: a client properties file, as Kafka's tools take it (TLS, SASL).",
 )
+
+
+def broker_option(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Which broker, and how to connect to it: the arguments `broker` and `security`."""
+    option = click.option(
+        "--broker",
+        envvar="PENSTOCK_BROKER",
+        default=DEFAULT_BROKER,
+        show_default=True,
+        show_envvar=True,
+        help="Bootstrap servers, HOST:PORT, commas between.",
+    )
+    return option(security_option(fn))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 module_option = click.option(
     "--as", "module", metavar="MODULE[:ATTR]", help="Use the types of this pipeline's topic of that name."
@@ -55,10 +80,11 @@ def group_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
 
 def _names(ctx: click.Context, incomplete: str, read: Callable[[Any], list[str]]) -> list[str]:
     try:
+        from penstock.agents.security import PLAINTEXT
         from penstock.deploy.commands.admin import connected
 
         broker = ctx.params.get("broker") or DEFAULT_BROKER
-        with connected(broker, timeout=COMPLETION_SECONDS) as admin:
+        with connected(broker, ctx.params.get("security") or PLAINTEXT, timeout=COMPLETION_SECONDS) as admin:
             return [name for name in read(admin) if name.startswith(incomplete)]
     except Exception:  # a shell that waits for a word must not get a message
         return []

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from penstock.agents.security import Security
 from penstock.deploy.commands.options import broker_option, json_option, module_option, told, topic_names
 
 FORMATS = ("lines", "jsonl", "csv", "parquet")
@@ -33,7 +34,9 @@ MOST_TOLD = 20
 @broker_option
 @json_option
 @told
-def produce(topic: str, file: str, broker: str, module: str | None, acks: Any, as_json: bool, **options: Any) -> None:
+def produce(
+    topic: str, file: str, broker: str, security: Security, module: str | None, acks: Any, as_json: bool, **options: Any
+) -> None:
     """Write records from FILE, or from standard input, and tell what became of them.
 
     CSV rows become JSON objects, of texts unless --as says otherwise. With --as every value is checked before any is
@@ -55,7 +58,7 @@ def produce(topic: str, file: str, broker: str, module: str | None, acks: Any, a
         from penstock.deploy.commands.typed import topic_of
 
         declared = topic_of(module, topic)
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         admin.partitions([topic])
         limit = int(admin.config(topic, "max.message.bytes") or 1 << 20)
         compacted = "compact" in (admin.config(topic, "cleanup.policy") or "")
@@ -67,7 +70,7 @@ def produce(topic: str, file: str, broker: str, module: str | None, acks: Any, a
         if declared is not None:
             chunks = iter([_checked(chunks)])
         report = _Report(topic, acks, limit, compacted, "row" if form == "parquet" else "line")
-        interrupted = _send_all(broker, chunks, report)
+        interrupted = _send_all(broker, security, chunks, report)
     report.tell(as_json)
     sys.exit(130 if interrupted else 1 if report.failed else 0)
 
@@ -143,7 +146,7 @@ class _Report:
         click.echo(f"{self.topic}: {total:,} {done}, {len(self.failed):,} failed" + (f" ({where})" if where else ""))
 
 
-def _send_all(broker: str, chunks: Iterator[list[Any]], report: _Report) -> bool:
+def _send_all(broker: str, security: Security, chunks: Iterator[list[Any]], report: _Report) -> bool:
     """Send what there is, as it comes. Reading blocks in this thread, the client has its own.
 
     Returns:
@@ -154,7 +157,7 @@ def _send_all(broker: str, chunks: Iterator[list[Any]], report: _Report) -> bool
     from penstock.deploy.clients.sync import LoopThread
 
     raw: Topic[Any, Any] = Topic(report.topic, key=bytes, value=bytes)
-    producer = Producer(broker, acks=report.acks, batch_bytes=min(BATCH_BYTES, report.limit))
+    producer = Producer(broker, acks=report.acks, batch_bytes=min(BATCH_BYTES, report.limit), security=security)
 
     async def send(rows: list[Any]) -> None:
         for row in rows:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from penstock.agents.security import Security
 from penstock.deploy.commands.options import broker_option, config_pairs, json_option, told, topic_names
 
 
@@ -27,13 +28,19 @@ config_option = click.option(
 @json_option
 @told
 def create(
-    name: str, partitions: int | None, replication: int | None, settings: dict[str, str], broker: str, as_json: bool
+    name: str,
+    partitions: int | None,
+    replication: int | None,
+    settings: dict[str, str],
+    broker: str,
+    security: Security,
+    as_json: bool,
 ) -> None:
     """Create a topic."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json
 
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         admin.create(name, partitions or -1, replication or -1, settings)
         made = admin.partitions([name], created=True)[name]
     if as_json:
@@ -47,12 +54,12 @@ def create(
 @broker_option
 @json_option
 @told
-def list_topics(internal: bool, broker: str, as_json: bool) -> None:
+def list_topics(internal: bool, broker: str, security: Security, as_json: bool) -> None:
     """List the topics."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json, print_table
 
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         found = [topic for topic in admin.topics() if internal or not topic.internal]
     if as_json:
         print_json(
@@ -70,13 +77,13 @@ def list_topics(internal: bool, broker: str, as_json: bool) -> None:
 @broker_option
 @json_option
 @told
-def describe(names: tuple[str, ...], broker: str, as_json: bool) -> None:
+def describe(names: tuple[str, ...], broker: str, security: Security, as_json: bool) -> None:
     """Partitions with leader, replicas, ISR, offsets and size, and the configs that differ from Kafka's defaults."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json
 
     names = tuple(dict.fromkeys(names))
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         described = admin.described(names)
         configs = admin.configs("topic", names)
     if as_json:
@@ -146,7 +153,13 @@ def _total(partitions: list[Any]) -> int | None:
 @json_option
 @told
 def alter(
-    name: str, partitions: int | None, settings: dict[str, str], removed: tuple[str, ...], broker: str, as_json: bool
+    name: str,
+    partitions: int | None,
+    settings: dict[str, str],
+    removed: tuple[str, ...],
+    broker: str,
+    security: Security,
+    as_json: bool,
 ) -> None:
     """Grow a topic, set and remove its configs."""
     from penstock.deploy.commands.admin import connected
@@ -156,7 +169,7 @@ def alter(
         raise click.UsageError("say what to alter: --partitions, --config or --delete-config")
     if both := settings.keys() & set(removed):
         raise click.UsageError(f"{', '.join(both)} cannot be set and removed at once")
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         before = len(admin.partitions([name])[name])
         if settings or removed:
             admin.alter_configs(name, settings, removed, only_check=True)  # nothing is half done for a wrong config
@@ -179,13 +192,13 @@ def alter(
 @broker_option
 @json_option
 @told
-def delete(names: tuple[str, ...], yes: bool, broker: str, as_json: bool) -> None:
+def delete(names: tuple[str, ...], yes: bool, broker: str, security: Security, as_json: bool) -> None:
     """Delete topics with everything in them."""
     from penstock.deploy.commands.admin import connected
     from penstock.deploy.commands.output import print_json
 
     names = tuple(dict.fromkeys(names))
-    with connected(broker) as admin:
+    with connected(broker, security) as admin:
         admin.partitions(names)  # one that is not there stops it before anything is deleted
         if not yes:
             click.confirm(f"Delete {', '.join(names)} at {broker} with everything in them?", abort=True, err=True)

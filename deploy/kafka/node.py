@@ -105,6 +105,8 @@ class KafkaServer(KafkaNode):
         port: the port clients connect to. 0, the default, takes a free one, the same at later starts of this object.
         heap_mb: Java's largest heap, in MB. The default is ample for development: idle, all of Java takes 180 MB.
         properties: server.properties entries to add, or to put in the place of the development settings.
+        listeners: further listeners: name -> security protocol (SSL, SASL_PLAINTEXT, SASL_SSL), each on a free port,
+            see `address`. Their certificates and mechanisms come with `properties`: ``listener.name.NAME...``.
         java_options: for Java, as for `JavaServer`.
 
     Raises:
@@ -118,9 +120,24 @@ class KafkaServer(KafkaNode):
         port: int = 0,
         heap_mb: int = 512,
         properties: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
         java_options: Iterable[str] = (),
     ) -> None:
+        self._listeners = dict(listeners or {})
+        self._ports_wanted = 2 + len(self._listeners)
         super().__init__(data, port=port, heap_mb=heap_mb, properties=properties, java_options=java_options)
+
+    def address(self, listener: str) -> str:
+        """``127.0.0.1:PORT`` of one of the further listeners, while it runs."""
+        return f"{HOST}:{self._ports[2 + list(self._listeners).index(listener)].number}"
+
+    def _configured(self, ports: list[int]) -> dict[str, str]:
+        own = super()._configured(ports[:2])
+        for (name, protocol), port in zip(self._listeners.items(), ports[2:], strict=False):
+            own["listeners"] += f",{name}://{HOST}:{port}"
+            own["advertised.listeners"] += f",{name}://{HOST}:{port}"
+            own["listener.security.protocol.map"] += f",{name}:{protocol}"
+        return own
 
 
 def prepare(cache: Path | None = None, *, quiet: bool = False) -> Path:

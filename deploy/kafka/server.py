@@ -44,7 +44,7 @@ class JavaServer:
     """Its jars."""
     _main: ClassVar[tuple[str, ...]] = ("kafka.Kafka", "server.properties")
     _name: ClassVar[str] = "Kafka"
-    _ports_wanted: ClassVar[int] = 1
+    _ports_wanted: int = 1
     _development: ClassVar[Mapping[str, str]] = {}
 
     def __init__(

@@ -158,8 +158,8 @@ PIPELINES = """
     nullable
 """
 DEPLOY = """
-    BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Slot Supervisor
-    SyncConsumer SyncProducer TopicMissing WorkerFailed create_topics faust_app read_topic
+    BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot
+    Supervisor SyncConsumer SyncProducer TopicMissing WorkerFailed create_topics faust_app read_topic
 """
 PUBLIC = [(penstock.pipelines, PIPELINES.split()), (penstock.deploy, DEPLOY.split())]
 

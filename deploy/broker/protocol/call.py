@@ -25,6 +25,8 @@ class Client:
     host: str
     """As Kafka shows it: ``/127.0.0.1``."""
     id: str | None = None
+    principal: str = "User:ANONYMOUS"
+    """Who it is, as far as the listener asked: the SASL user, or the subject of the client's certificate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class ConfigRequests:
 
     def _broker_entries(self, names: Collection[str] | None) -> list[Answer]:
         given = {
-            "advertised.listeners": f"PLAINTEXT://{self._node.address}",
+            "advertised.listeners": f"{self._node.protocol}://{self._node.address}",
             "auto.create.topics.enable": str(self._node.auto_create).lower(),
             "broker.id": str(self._node.id),
             "log.dirs": str(self._node.data),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The cluster's only node."""
+    """The cluster's only node, with the host and port that clients are told."""
 
     host: str
     port: int
@@ -17,6 +17,8 @@ class Node:
     """Of a topic created without a number."""
     auto_create: bool = False
     """Whether asking for a topic that is not there creates it."""
+    protocol: str = "PLAINTEXT"
+    """Kafka's security protocol of the listener."""
 
     @property
     def address(self) -> str:
