@@ -30,8 +30,9 @@ _KRAFT = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "4",
-    # After SIGKILL the new process may register only when the old one's session is over: 11 s by default, 3 to 4 so.
-    "broker.session.timeout.ms": "2000",
+    # After SIGKILL the new process may register only when the old one's session is over: 11 s by default, 6 to 7 so.
+    # A shorter session ends on a loaded machine while the broker lives, and then it is fenced.
+    "broker.session.timeout.ms": "5000",
     "broker.heartbeat.interval.ms": "400",
 }
 

@@ -32,6 +32,7 @@ from penstock.deploy import (
     KafkaServer,
     Producer,
     Run,
+    Security,
     Slot,
     Supervisor,
     TopicMissing,
@@ -54,10 +55,12 @@ def main() -> int:
         os.environ["FLIGHTS_ARCHIVE"] = str(home / "archive")
         try:
             broker = arguments.broker or _start_broker(arguments.kafka, home, stack)
+            config = arguments.command_config
+            security = Security.read(config) if config else Security()
             LOG.parent.mkdir(exist_ok=True)
             log = stack.enter_context(LOG.open("wb"))
             try:
-                return asyncio.run(_job(arguments, broker, home, log))
+                return asyncio.run(_job(arguments, broker, security, home, log))
             except WorkerFailed as exc:
                 console.print(f"[red]{exc}[/]\nthe workers' log is {LOG}", highlight=False)
                 return 1
@@ -79,21 +82,24 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--broker", metavar="HOST:PORT", help="a Kafka; default: Penstock's own, started for this run")
     where.add_argument("--kafka", action="store_true", help="start an Apache Kafka for this run (Java, jars by Maven)")
+    parser.add_argument(
+        "--command-config", metavar="FILE", help="how to connect to --broker, where it wants TLS or SASL"
+    )
     parser.add_argument("--workers", type=int, default=1, help="worker processes per group")
     parser.add_argument("--limit", type=int, help="only so many flights")
     parser.add_argument("--kill", action="store_true", help="end a worker of each group with kill -9 half-way")
     return parser
 
 
-async def _job(arguments: Any, broker: str, home: Path, log: Any) -> int:
+async def _job(arguments: Any, broker: str, security: Security, home: Path, log: Any) -> int:
     started = time.monotonic()
     frame = data.flights_frame().head(arguments.limit) if arguments.limit else data.flights_frame()
-    await _unused(broker)
+    await _unused(broker, security)
     first = frame.head(len(frame) // 2) if arguments.kill else frame
-    await produce_tables(broker)
-    await produce_flights(broker, first)
+    await produce_tables(broker, security)
+    await produce_flights(broker, security, first)
     killer = Killer([group.name for group in pipeline.groups] if arguments.kill else [])
-    rest = asyncio.ensure_future(_produce_after(killer, broker, frame.tail(len(frame) - len(first))))
+    rest = asyncio.ensure_future(_produce_after(killer, broker, security, frame.tail(len(frame) - len(first))))
     run = Run(
         "examples.flights.pipeline",
         broker,
@@ -104,6 +110,7 @@ async def _job(arguments: Any, broker: str, home: Path, log: Any) -> int:
         log=log,
         console=console,
         watch=killer,
+        security=security,
         more=lambda: not rest.done(),
     )
     processing = time.monotonic()
@@ -113,16 +120,16 @@ async def _job(arguments: Any, broker: str, home: Path, log: Any) -> int:
     finally:
         rest.cancel()
     seconds = time.monotonic() - processing
-    answer = await read_answer(broker)
+    answer = await read_answer(broker, security)
     checks = verify(answer, frame)
     _summary(answer, checks, len(frame), seconds, time.monotonic() - started)
     return 0 if all(check.right for check in checks) else 1
 
 
-async def _unused(broker: str) -> None:
+async def _unused(broker: str, security: Security) -> None:
     """The answer is compared with one year of flights: a second year in the same topic would make it wrong."""
     try:
-        async for _ in read_topic(broker, flights):
+        async for _ in read_topic(broker, flights, security=security):
             names = " ".join([*pipeline.topology.topics])
             raise PenstockError(
                 f"{broker} has flights of an earlier run; remove them with "
@@ -132,9 +139,9 @@ async def _unused(broker: str) -> None:
         return
 
 
-async def produce_tables(broker: str) -> None:
+async def produce_tables(broker: str, security: Security) -> None:
     """Create the topics, and write those that are joined."""
-    await create_topics(broker, [flights, airlines, airports, planes, weather])
+    await create_topics(broker, [flights, airlines, airports, planes, weather], security=security)
     now = int(time.time() * 1000)
     small: list[tuple[Topic[Any, Any], Iterable[tuple[Any, Any]]]] = [
         (airlines, data.airlines()),
@@ -142,26 +149,26 @@ async def produce_tables(broker: str) -> None:
         (planes, data.planes()),
         (weather, data.weather()),
     ]
-    async with Producer(broker) as producer:
+    async with Producer(broker, security=security) as producer:
         for topic, rows in small:
             async for _ in producer.send_all(topic, [(key, row, now) for key, row in rows]):
                 pass
 
 
-async def produce_flights(broker: str, frame: pl.DataFrame) -> None:
+async def produce_flights(broker: str, security: Security, frame: pl.DataFrame) -> None:
     """Write flights in the order of their departure."""
     columns = (TextColumn("{task.description:<10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    async with Producer(broker) as producer:
+    async with Producer(broker, security=security) as producer:
         with Progress(*columns, console=console) as progress:
             bar = progress.add_task("produce", total=len(frame))
             async for sent in producer.send_all(flights, data.flights(frame)):
                 progress.update(bar, completed=sent)
 
 
-async def _produce_after(killer: "Killer", broker: str, frame: pl.DataFrame) -> None:
+async def _produce_after(killer: "Killer", broker: str, security: Security, frame: pl.DataFrame) -> None:
     """The second half, once every group has lost a worker."""
     await killer.over.wait()
-    async with Producer(broker) as producer:
+    async with Producer(broker, security=security) as producer:
         async for _ in producer.send_all(flights, data.flights(frame)):
             pass
 

@@ -8,7 +8,7 @@ import polars as pl
 from examples.flights import archive, data
 from examples.flights.models import AirlineHour, BusiestRoutes, EnrichedFlight, HourlyDelay
 from examples.flights.pipeline import TOP, busiest_routes, enriched, hourly_delays
-from penstock.deploy import read_topic
+from penstock.deploy import Security, read_topic
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Answer:
     archived: pl.DataFrame
 
 
-async def read_answer(broker: str) -> Answer:
+async def read_answer(broker: str, security: Security) -> Answer:
     """Read every output to its end: the newest value per key, and every enriched flight."""
     hourly: dict[AirlineHour, HourlyDelay] = {}
-    async for records in read_topic(broker, hourly_delays):
+    async for records in read_topic(broker, hourly_delays, security=security):
         hourly.update((r.key, r.value) for r in records)
     joined: list[EnrichedFlight] = []
-    async for records in read_topic(broker, enriched):
+    async for records in read_topic(broker, enriched, security=security):
         joined += [r.value for r in records]
     busiest: dict[str, BusiestRoutes] = {}
-    async for records in read_topic(broker, busiest_routes):
+    async for records in read_topic(broker, busiest_routes, security=security):
         busiest.update((r.key, r.value) for r in records)
     return Answer(hourly, joined, busiest, pl.read_parquet(archive.folder() / "*.parquet"))
 

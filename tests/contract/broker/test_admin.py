@@ -28,7 +28,9 @@ def test_topics_come_and_go(client: Client, name: str) -> None:
 def test_a_topic_grows(client: Client, name: str) -> None:
     client.create(name, 1)
     client.grow(name, 4)
-    assert client.partitions(name) == 4
+    deadline = time.monotonic() + 30
+    while client.partitions(name) != 4:  # Kafka's brokers hear of it from their controller, a moment later
+        assert time.monotonic() < deadline
     assert client.produce(name, [Record(b"there", partition=3)]) == [0]
     with _refused("partitions"):
         client.grow(name, 2)
