@@ -1,0 +1,51 @@
+"""The broker with faults, as a server that is started and killed like the real one."""
+
+import random
+from pathlib import Path
+
+from penstock.deploy.broker import BrokerServer, BrokerUnavailable
+
+_NAMES = ("kill_at", "after", "clean_every", "synced", "broken")
+
+
+class FaultyServer(BrokerServer):
+    """A `BrokerServer` whose process runs `tests.durability.faults`."""
+
+    def with_faults(self, *faults: str) -> None:
+        """From the next start on."""
+        self._program = ["-m", "tests.durability.faults", *faults, "--"]
+
+    def start_again(self, rng: random.Random, faults: list[str], *, deadly: bool) -> int:
+        """Start, with a death at a random system call where `deadly`; returns how often it died before it was ready."""
+        deaths = 0
+        while True:
+            fatal = ["--kill-at", str(int(rng.expovariate(1 / 150)) + 1)] if deadly else []
+            if fatal and rng.random() < 0.5:
+                fatal.append("--after")
+            self.with_faults(*faults, *fatal)
+            try:
+                self.start()
+            except BrokerUnavailable as problem:
+                if "ended while it started" not in str(problem) or not deadly or deaths > 20:
+                    raise
+                deaths += 1
+            else:
+                return deaths
+
+    def wait(self, seconds: float) -> bool:
+        """Until it ends by itself; False where it did not in time."""
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except TimeoutError:
+            return False
+        except Exception as late:
+            if type(late).__name__ != "TimeoutExpired":
+                raise
+            return False
+        return True
+
+
+def data_files(folder: Path) -> list[Path]:
+    """All files below, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
