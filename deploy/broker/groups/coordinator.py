@@ -1,6 +1,7 @@
 """All groups: which there are, when their time passes, what of them outlives a restart."""
 
 import asyncio
+import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ import msgspec
 
 from penstock.deploy.broker.groups.group import Group
 from penstock.deploy.broker.groups.offsets import Offsets
-from penstock.deploy.broker.log import Journal
+from penstock.deploy.broker.log import Journal, LogProblem
 from penstock.deploy.broker.protocol import Client
+
+log = logging.getLogger(__name__)
 
 
 class Groups:
@@ -57,7 +60,6 @@ class Groups:
     def delete(self, group: Group) -> None:
         """The group, which has no members, and its offsets."""
         self.offsets.delete_group(group.id)
-        self.journal.append(("group", group.id), None)
         self._stored.pop(group.id, None)
         del self._groups[group.id]
 
@@ -65,8 +67,11 @@ class Groups:
         """To be called after every call that may have moved a group: keeps its generation and its timer."""
         now = group.generation, group.protocol_type
         if group.generation and self._stored.get(group.id) != now and group.id in self._groups:
-            self.journal.append(("group", group.id), msgspec.msgpack.encode(now))
-            self._stored[group.id] = now
+            try:
+                self.journal.append(("group", group.id), msgspec.msgpack.encode(now))
+                self._stored[group.id] = now
+            except LogProblem as problem:  # members have their answers; it is stored with the group's next change
+                log.error("group %s: generation %d is not on disk: %s", group.id, group.generation, problem.message)
         self._arm(group)
 
     def disconnected(self, client: Client) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from penstock.deploy.broker.groups.coordinator import Groups
 from penstock.deploy.broker.groups.group import Group, State
 from penstock.deploy.broker.groups.offsets import Committed, Place
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, ErrorCode, Handler
 from penstock.deploy.broker.topics import Topics
 
@@ -47,7 +48,10 @@ class OffsetRequests:
         accepted, answer = read_offsets(body.topics, error, self._topics, int(self._clock() * 1000))
         if accepted:
             group = group or self._groups.get_or_create(body.group_id)
-            self._groups.offsets.commit(group.id, accepted)
+            try:
+                self._groups.offsets.commit(group.id, accepted)
+            except LogProblem:
+                return read_offsets(body.topics, ErrorCode.NOT_COORDINATOR, self._topics, 0)[1]
         return answer
 
     def fetch(self, call: Call) -> Answer:
@@ -108,7 +112,10 @@ class OffsetRequests:
             answers.append({"name": topic.name, "partitions": partitions})
             if not code:
                 gone += [(topic.name, one.partition_index) for one in topic.partitions]
-        self._groups.offsets.delete(group.id, gone)
+        try:
+            self._groups.offsets.delete(group.id, gone)
+        except LogProblem:
+            return {"error_code": ErrorCode.NOT_COORDINATOR}
         return {"error_code": ErrorCode.NONE, "topics": answers}
 
 

@@ -41,6 +41,8 @@ class Journal:
         self.path = path
         self.cut_bytes = 0
         self._values: dict[JournalKey, bytes] = {}
+        self._failure: str | None = None
+        self._named = False  # whether the file's name is known to be on the disk too
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(path.name + ".tmp").unlink(missing_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -61,8 +63,7 @@ class Journal:
         items = tuple(items)
         if not items:
             return
-        if self._fd < 0:
-            raise LogProblem(problems.STORAGE_ERROR, f"{self.path} is closed")
+        self._usable()
         frame = _framed(items)
         try:
             write_at(self._fd, (frame,), self._size, len(frame))
@@ -83,18 +84,33 @@ class Journal:
         return len(self._values)
 
     def sync(self) -> None:
-        """Return when all appends are on the disk. Raises LogProblem."""
+        """Return when all appends are on the disk.
+
+        Raises LogProblem where the disk fails. The journal then takes no more, since the system may have forgotten what
+        it could not write.
+        """
+        self._usable()
         try:
             os.fdatasync(self._fd)
+            if not self._named:
+                sync_folder(self.path.parent)
+                self._named = True
         except OSError as problem:
-            raise LogProblem(problems.STORAGE_ERROR, f"{self.path}: {problem.strerror}") from problem
+            self._failure = f"{self.path}: {problem.strerror}"
+            raise LogProblem(problems.STORAGE_ERROR, self._failure) from problem
 
     def close(self) -> None:
         """Also syncs."""
         if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+            try:
+                self.sync()
+            finally:
+                os.close(self._fd)
+                self._fd = -1
+
+    def _usable(self) -> None:
+        if self._failure is not None or self._fd < 0:
+            raise LogProblem(problems.STORAGE_ERROR, self._failure or f"{self.path} is closed")
 
     def _apply(self, items: Iterable[tuple[JournalKey, bytes | None]]) -> None:
         for key, value in items:
@@ -131,6 +147,7 @@ class Journal:
                 self._rewrite()
             except OSError:  # a full disk: the long file serves as well, and another try is worth it later
                 self._rewritten_size = self._size
+                self.path.with_name(self.path.name + ".tmp").unlink(missing_ok=True)
 
     def _rewrite(self) -> None:
         items = tuple(self._values.items())

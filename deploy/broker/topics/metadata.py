@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import SERVED, Answer, ApiKey, Call, ErrorCode, Handler
 from penstock.deploy.broker.topics.node import Node
 from penstock.deploy.broker.topics.registry import Topic, Topics, valid_name
@@ -108,7 +109,10 @@ class MetadataRequests:
             topic = self._topics.get(name)
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if valid_name(name) else ErrorCode.INVALID_TOPIC_EXCEPTION
             if topic is None and create and valid_name(name):
-                topic = self._topics.create(name, self._node.default_partitions, {})
+                try:
+                    topic = self._topics.create(name, self._node.default_partitions, {})
+                except (LogProblem, OSError):
+                    code = ErrorCode.KAFKA_STORAGE_ERROR
         if topic is not None:
             return self._topic(topic)
         if name is None and version < 12:

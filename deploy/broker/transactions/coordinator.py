@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from penstock.deploy.broker.log import Journal
+from penstock.deploy.broker.log import Journal, LogProblem
 from penstock.deploy.broker.protocol import ErrorCode
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,10 @@ class Transactions:
     def recover(self) -> None:
         """Finish what was prepared when the broker last ended."""
         for each in self:
-            self._finish(each)
+            try:
+                self._finish(each)
+            except LogProblem:  # a full disk, a damaged log: `tick` tries again
+                log.exception("transaction %s cannot be finished now", each.id)
 
     def tick(self) -> None:
         """Abort the transactions that took too long, and fence their producers; finish what could not be finished."""
@@ -150,7 +153,7 @@ class Transactions:
             return ErrorCode.INVALID_TRANSACTION_TIMEOUT, -1, -1
         each = self._transactions.get(name)
         if each is None:
-            each = self._transactions[name] = Transaction(name, self._new_id(), -1, timeout_ms)
+            each = Transaction(name, self._new_id(), -1, timeout_ms)
         elif producer_id >= 0 and (producer_id, epoch) not in ((each.producer_id, each.epoch), each.last):
             return ErrorCode.PRODUCER_FENCED, -1, -1
         if each.state is State.ONGOING:
@@ -160,6 +163,7 @@ class Transactions:
         if each.epoch >= _LAST_EPOCH:
             fresh = self._new_id(), 0
         self._move(each, producer_id=fresh[0], epoch=fresh[1], last=last, timeout_ms=timeout_ms, state=State.EMPTY)
+        self._transactions[name] = each
         self._producers.pop(last[0], None)
         self._producers[each.producer_id] = each
         return ErrorCode.NONE, each.producer_id, each.epoch
@@ -242,8 +246,9 @@ class Transactions:
 
     def _new_id(self) -> int:
         if self._next_id >= self._last_id:
-            self._last_id = self._next_id + _ID_BLOCK
-            self.journal.append(("producer-ids",), msgspec.msgpack.encode(self._last_id))
+            last = self._next_id + _ID_BLOCK
+            self.journal.append(("producer-ids",), msgspec.msgpack.encode(last))
+            self._last_id = last  # after it: where the journal refuses, none of the block may be given out
         self._next_id += 1
         return self._next_id - 1
 
