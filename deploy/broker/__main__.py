@@ -13,7 +13,7 @@ from pathlib import Path
 
 from penstock.deploy.broker.broker import Broker, Settings
 from penstock.deploy.broker.folder import DataFolder, FolderInUse, sign
-from penstock.deploy.broker.log import Fsync
+from penstock.deploy.broker.log import Fsync, LogDamaged
 from penstock.deploy.broker.server import bind
 
 _BACKLOG = 512  # connections that may wait to be accepted
@@ -30,9 +30,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with contextlib.ExitStack() as held:
             _hold_folder(options, held)
+            if options.repair:
+                _repair(options.data.absolute())
+                return
             with contextlib.suppress(KeyboardInterrupt):
                 _run(options)
-    except (_Refused, FolderInUse) as error:
+    except (_Refused, FolderInUse, LogDamaged) as error:
         if options.child:
             _say(f"error {error}")
         sys.exit(f"penstock broker: {error}")
@@ -47,6 +50,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--auto-create", action="store_true", help="asking for a topic creates it")
     parser.add_argument("--partitions", type=int, default=1, help="of a topic created without a number")
     parser.add_argument("--insecure", action="store_true", help="listen beyond this machine, to anyone")
+    parser.add_argument("--repair", action="store_true", help="cut out what is damaged, say what is lost, and end")
     parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -59,6 +63,17 @@ def _hold_folder(options: argparse.Namespace, held: contextlib.ExitStack) -> Non
     folder = DataFolder(options.data.absolute())
     held.callback(folder.release)
     sign(folder.lock)
+
+
+def _repair(data: Path) -> None:
+    from penstock.deploy.broker.log.repair import repair
+
+    done = False
+    for line in repair(data):
+        done = True
+        _say(line)
+    if not done:
+        _say("nothing is damaged")
 
 
 def _run(options: argparse.Namespace) -> None:

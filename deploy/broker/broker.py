@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from penstock.deploy.broker import folder
 from penstock.deploy.broker.data import FetchRequests, ProduceRequests
 from penstock.deploy.broker.durability import CHANGES, GroupCommit
 from penstock.deploy.broker.groups import GroupRequests, Groups, OffsetRequests
-from penstock.deploy.broker.log import Compactor, Fsync, Journal, LogConfig, LogProblem, PartitionLog
+from penstock.deploy.broker.log import (
+    Compactor,
+    Fsync,
+    Journal,
+    LogConfig,
+    LogDamaged,
+    LogProblem,
+    OfflineLog,
+    PartitionLog,
+)
 from penstock.deploy.broker.protocol import Handler
 from penstock.deploy.broker.server import Connection
 from penstock.deploy.broker.topics import Node, Partition, Topic, Topics
@@ -88,7 +98,11 @@ class Broker:
         self.topics.close()
 
     def _open_log(self, path: Path, config: LogConfig) -> PartitionLog:
-        return PartitionLog(path, config, fsync=self._log_fsync)
+        try:
+            return PartitionLog(path, config, fsync=self._log_fsync)
+        except LogDamaged as damage:  # that partition's loss is not the others'
+            log.error("%s is offline: %s", path.name, damage.message)
+            return OfflineLog(path, config, damage)
 
     def _topic_deleted(self, topic: Topic) -> None:
         self.groups.offsets.delete_topic(topic.name)
@@ -119,7 +133,8 @@ class Broker:
                         continue
                     if not self.transactions.holds_open(producer.producer_id, topic.name, partition.index):
                         log.warning("%s-%d: aborted an unknown transaction", topic.name, partition.index)
-                        partition.append_marker(producer.producer_id, producer.epoch, commit=False)
+                        with suppress(LogProblem):  # a full disk: the next start tries again
+                            partition.append_marker(producer.producer_id, producer.epoch, commit=False)
 
     def _all_handlers(self) -> dict[int, Handler]:
         families = (
@@ -165,7 +180,7 @@ class Broker:
 
     async def _clean_one(self, each: PartitionLog) -> None:
         each.clean(time.time())
-        if self._compactor.due(each):
+        if not each.offline and self._compactor.due(each):
             await self._compactor.compact(each)
 
     async def _flush(self) -> None:

@@ -136,7 +136,8 @@ class Journal:
             if at + _FRAME.size <= len(data):
                 following = at + _FRAME.size + _FRAME.unpack_from(data, at)[0]
                 if _frame_at(data, following) is not None:
-                    raise LogDamaged(self.path, at, "a broken frame before whole ones")
+                    raise LogDamaged(self.path, at, "a broken frame before whole ones. "
+                        "penstock broker --data DIR --repair cuts it out, keeps a copy, and says what is lost")
             self.cut_bytes = len(data) - at
             os.ftruncate(self._fd, at)
         return at
@@ -165,6 +166,23 @@ class Journal:
         self._fd, self._size = fd, size
         self._rewritten_size = max(size, REWRITE_BYTES // REWRITE_FACTOR)
         sync_folder(self.path.parent)
+
+
+def first_frame(data: bytes) -> int:
+    """Where a journal's frames begin; 0 where the bytes are no journal."""
+    return len(_MAGIC) if data.startswith(_MAGIC) else 0
+
+
+def frames(data: bytes) -> Iterator[tuple[int, int]]:
+    """(first byte, end) of every intact frame of a journal, wherever it is: for repair."""
+    at = first_frame(data)
+    while at + _FRAME.size < len(data):
+        body = _frame_at(data, at)
+        if body is None:
+            at += 1
+        else:
+            yield at, at + _FRAME.size + len(body)
+            at += _FRAME.size + len(body)
 
 
 def _framed(items: Iterable[tuple[JournalKey, bytes | None]]) -> bytes:

@@ -64,6 +64,11 @@ class PartitionLog:
         self._closed: str | None = None
 
     @property
+    def offline(self) -> bool:
+        """Whether it is damaged, and does nothing: see `OfflineLog`."""
+        return False
+
+    @property
     def start_offset(self) -> int:
         """The first offset that may be read."""
         return self._start

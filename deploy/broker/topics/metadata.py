@@ -132,13 +132,13 @@ class MetadataRequests:
         node = (self._node.id,)
         return [
             {
-                "error_code": ErrorCode.NONE,
+                "error_code": ErrorCode.LEADER_NOT_AVAILABLE if partition.log.offline else ErrorCode.NONE,
                 "partition_index": partition.index,
-                "leader_id": self._node.id,
+                "leader_id": -1 if partition.log.offline else self._node.id,
                 "leader_epoch": 0,
                 "replica_nodes": node,
                 "isr_nodes": node,
-                "offline_replicas": (),
+                "offline_replicas": node if partition.log.offline else (),
                 # Nullable in the schema, but Java's admin client of 4.1 fails with null.
                 "eligible_leader_replicas": (),
                 "last_known_elr": (),
