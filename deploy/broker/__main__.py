@@ -50,6 +50,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--auto-create", action="store_true", help="asking for a topic creates it")
     parser.add_argument("--partitions", type=int, default=1, help="of a topic created without a number")
     parser.add_argument("--insecure", action="store_true", help="listen beyond this machine, to anyone")
+    parser.add_argument("--offsets-retention-minutes", type=int, default=7 * 24 * 60, help="after a group's last member")
+    parser.add_argument("--transactional-id-expiration-ms", type=int, default=7 * 86_400_000, help="without a use")
     parser.add_argument("--repair", action="store_true", help="cut out what is damaged, say what is lost, and end")
     parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -101,6 +103,8 @@ async def _serve(options: argparse.Namespace) -> None:
             options.expire_on_disconnect,
             options.auto_create,
             options.partitions,
+            options.offsets_retention_minutes * 60_000,
+            options.transactional_id_expiration_ms,
         )
     )
     loop = asyncio.get_running_loop()

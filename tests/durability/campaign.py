@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from penstock.deploy.broker import BrokerUnavailable
@@ -52,7 +52,8 @@ class Campaign:
         self._faults = ["--clean-every", "0.3", *(["--break", broken] if broken else [])]
         self.report = Report(seed)
         self._server = FaultyServer(folder, fsync=fsync)
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # each death is many lines
+        for name in ("aiokafka", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # each death is many lines
 
     def run(self, kills: int) -> Report:
         """All of it, and the report."""
@@ -72,7 +73,7 @@ class Campaign:
             server.kill()  # once more: what was acknowledged last has had no time to settle
             server.start_again(rng, self._faults, deadly=False)
             self._check()
-        except (BrokerUnavailable, AssertionError) as problem:
+        except (BrokerUnavailable, KafkaException, AssertionError) as problem:
             report.problems.append(str(problem))
         finally:
             for actor in getattr(self, "_actors", []):

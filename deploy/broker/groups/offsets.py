@@ -45,6 +45,10 @@ class Offsets:
         """Those that have any."""
         yield from {**self._committed, **self._pending}
 
+    def pending(self) -> list[tuple[str, int]]:
+        """Group and producer id of transactions that are not over."""
+        return [(group, producer) for group, producers in self._pending.items() for producer in producers]
+
     def of(self, group: str) -> dict[Place, Committed]:
         """What is committed; not to be changed."""
         return self._committed.get(group, {})
