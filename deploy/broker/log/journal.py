@@ -130,7 +130,10 @@ class Journal:
             raise LogDamaged(self.path, 0, "this is no journal")
         at = len(_MAGIC)
         while (body := _frame_at(data, at)) is not None:
-            self._apply(_decoded(body))
+            try:
+                self._apply(_decoded(body))
+            except (msgspec.DecodeError, TypeError, ValueError) as problem:
+                raise LogDamaged(self.path, at, f"a frame that holds no items: {problem}") from problem
             at += _FRAME.size + len(body)
         if at < len(data):
             if at + _FRAME.size <= len(data):
@@ -178,11 +181,19 @@ def frames(data: bytes) -> Iterator[tuple[int, int]]:
     at = first_frame(data)
     while at + _FRAME.size < len(data):
         body = _frame_at(data, at)
-        if body is None:
+        if body is None or not _readable(body):
             at += 1
         else:
             yield at, at + _FRAME.size + len(body)
             at += _FRAME.size + len(body)
+
+
+def _readable(body: bytes) -> bool:
+    try:
+        hash(tuple(key for key, _ in _decoded(body)))
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _framed(items: Iterable[tuple[JournalKey, bytes | None]]) -> bytes:
