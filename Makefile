@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup run test check bench lock clean
+.PHONY: help setup run test check bench durability fuzz lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,12 @@ run: setup ## the flights job on a real Kafka, to a verified summary
 
 test: setup ## every test, real Kafka included
 	$(BIN)/python -m pytest
+
+durability: setup ## a hundred kill -9 under load (KILLS=, SEED=), and what is there afterwards
+	$(BIN)/python -m tests.durability --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup ## the broker's parsers under atheris, FUZZ_SECONDS=60 each
+	for target in requests batches records journals; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .

@@ -50,7 +50,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--auto-create", action="store_true", help="asking for a topic creates it")
     parser.add_argument("--partitions", type=int, default=1, help="of a topic created without a number")
     parser.add_argument("--insecure", action="store_true", help="listen beyond this machine, to anyone")
-    parser.add_argument("--offsets-retention-minutes", type=int, default=7 * 24 * 60, help="after a group's last member")
+    parser.add_argument(
+        "--offsets-retention-minutes", type=int, default=7 * 24 * 60, help="after a group's last member"
+    )
     parser.add_argument("--transactional-id-expiration-ms", type=int, default=7 * 86_400_000, help="without a use")
     parser.add_argument("--repair", action="store_true", help="cut out what is damaged, say what is lost, and end")
     parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
@@ -60,6 +62,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def _hold_folder(options: argparse.Namespace, held: contextlib.ExitStack) -> None:
     """The folder is ours while we live. A parent that started us has locked it, and handed us the lock."""
     if options.child:
+        os.set_inheritable(options.child, False)  # not to a compaction, which may outlive us for a moment
         sign(options.child)
         return
     folder = DataFolder(options.data.absolute())

@@ -114,8 +114,9 @@ class Campaign:
         if report.kills % 10 == 0:  # some progress in any case
             before = [actor.done for actor in self._quick]
             load.await_true(
-                lambda: not server.running
-                or all(now.done > then for now, then in zip(self._quick, before, strict=True)),
+                lambda: (
+                    not server.running or all(now.done > then for now, then in zip(self._quick, before, strict=True))
+                ),
                 60,
                 "every client goes on",
             )
@@ -143,7 +144,9 @@ class Campaign:
             found = checks.processed(outputs, committed(address, each.group), each.aborted, each.committed)
             problems += [f"{each.out}: {problem}" for problem in found]
         problems += self._topics(address)
-        sent = sum(actor.done for actor in [*self._ordered, self._compacted, self._kept] if isinstance(actor, load.Sender))
+        sent = sum(
+            actor.done for actor in [*self._ordered, self._compacted, self._kept] if isinstance(actor, load.Sender)
+        )
         self.report.counts = {
             "records": sent,
             "commits": sum(committer.done for committer in self._committers),
@@ -156,7 +159,11 @@ class Campaign:
 
     def _topics(self, address: str) -> list[str]:
         admin = self._admin
-        there = {name for name in AdminClient({"bootstrap.servers": address, **load.PATIENT}).list_topics(timeout=10).topics if "made" in name}
+        there = {
+            name
+            for name in AdminClient({"bootstrap.servers": address, **load.PATIENT}).list_topics(timeout=10).topics
+            if "made" in name
+        }
         found = [f"topic {name} was created, and is not there" for name in admin.there - there]
         found += [f"topic {name} was deleted, and is there" for name in admin.gone & there]
         return found + [f"topic {name} comes from nowhere" for name in there - admin.perhaps]

@@ -17,8 +17,7 @@ class Row(NamedTuple):
 def sequence(what: str, rows: Sequence[Row], acknowledged: Mapping[int, int], *, first: int = 0) -> Iterator[str]:
     """Values count up from `first` without gap or repetition, and each acknowledged one is at the offset it was told.
 
-    Args:
-        acknowledged: offset by value.
+    `acknowledged` has the offset by value.
     """
     expected = first
     for row in rows:
@@ -36,7 +35,9 @@ def sequence(what: str, rows: Sequence[Row], acknowledged: Mapping[int, int], *,
         yield f"{what}: {len(lost)} acknowledged records are lost, {min(lost)} to {max(lost)}"
 
 
-def latest(what: str, rows: Sequence[Row], written: Mapping[bytes, Sequence[int]], told: Mapping[int, int]) -> Iterator[str]:
+def latest(
+    what: str, rows: Sequence[Row], written: Mapping[bytes, Sequence[int]], told: Mapping[int, int]
+) -> Iterator[str]:
     """A compacted topic: offsets rise, each row is where it was told, the last row of a key is the last that was
     acknowledged or a later one that was sent."""
     last: dict[bytes, int] = {}
@@ -79,9 +80,8 @@ def processed(
     """Consume, process, produce in transactions: every output partition has every input up to the committed offset,
     once and in order; nothing of an aborted transaction, and all of those whose commit was acknowledged.
 
-    Args:
-        outputs: by output partition, values ``TRANSACTION:INPUT PARTITION:INPUT OFFSET``.
-        progress: committed offset by input partition.
+    `outputs` has, by output partition, values ``TRANSACTION:INPUT PARTITION:INPUT OFFSET``; `progress` the committed
+    offset by input partition.
     """
     not_to_be_seen = frozenset(aborted)
     for partition, values in outputs.items():

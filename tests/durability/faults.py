@@ -1,7 +1,7 @@
 """The broker as a child process with a fault in it: it dies at a chosen system call, or breaks a promise.
 
-``python -m tests.durability.faults FAULTS -- BROKER'S OPTIONS``. The faults are put around the functions of `os` that the
-broker changes files with, and (to see that the checks notice) around a few of the broker's own.
+``python -m tests.durability.faults FAULTS -- BROKER'S OPTIONS``. The faults are put around the functions of `os` that
+the broker changes files with, and (to see that the checks notice) around a few of the broker's own.
 """
 
 import argparse

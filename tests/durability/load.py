@@ -203,8 +203,14 @@ class Committer(Actor):
     def _read(self, partition: int, offset: int, expected: dict[int, int]) -> None:
         if partition in expected and offset != expected[partition]:
             self.problems.append(f"{self.group}: read {offset} of {partition}, not {expected[partition]}")
-        if self._strict and partition not in expected and not self.told.get(partition, 0) <= offset <= self.sent.get(partition, 0):
-            self.problems.append(f"{self.group}: began at {offset} of {partition}, committed {self.told.get(partition)}")
+        if (
+            self._strict
+            and partition not in expected
+            and not self.told.get(partition, 0) <= offset <= self.sent.get(partition, 0)
+        ):
+            self.problems.append(
+                f"{self.group}: began at {offset} of {partition}, committed {self.told.get(partition)}"
+            )
         expected[partition] = offset + 1
 
     def _commit(self, consumer: Consumer, expected: dict[int, int]) -> None:
@@ -433,7 +439,7 @@ class Administrator(Actor):
                 self.there.add(name)
                 self.done += 1
             if number % 3 == 0 and self.there:
-                victim = sorted(self.there)[0]
+                victim = min(self.there)
                 self.there.discard(victim)
                 if self._acknowledged(client.delete_topics([victim], request_timeout=5)):
                     self.gone.add(victim)

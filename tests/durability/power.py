@@ -1,4 +1,4 @@
-"""A power failure, played on a copy of the files: what was not forced to the disk is lost, in part, or comes out wrong."""
+"""A power failure, played on a copy of the files: what was not forced to the disk is lost, or comes out wrong."""
 
 import json
 import os

@@ -38,4 +38,3 @@ class FaultyServer(BrokerServer):
         except subprocess.TimeoutExpired:
             return False
         return True
-

@@ -55,9 +55,12 @@ def test_a_flipped_bit_costs_its_batch(tmp_path: Path, number: int, at: int) -> 
     flip(path, at)
     for index in folder.glob("*.index"):  # else nothing looks
         index.unlink()
-    with pytest.raises(LogDamaged, match="--repair"):
-        if PartitionLog(folder, SMALL).cut_bytes:  # in the last batch it cannot be told from a torn write
-            raise LogDamaged(path, at, "--repair")
+    said = ""
+    try:
+        cut = PartitionLog(folder, SMALL).cut_bytes  # in the last batch it cannot be told from a torn write
+    except LogDamaged as damage:
+        said, cut = damage.message, 0
+    assert "--repair" in said or cut
     told = list(repair(tmp_path))
     after = repaired_offsets(folder)
     lost = sorted({row.offset for row in before} - set(after))
@@ -116,7 +119,9 @@ def test_the_other_partitions_go_on(tmp_path: Path) -> None:
     with BrokerServer(tmp_path) as server, Wire(server.bootstrap) as wire:
         assert produce(wire, "t", batch([b"x"])).error_code == 56
         assert test_wire.TestFetch().fetch(wire, "t", 0).error_code == 56
-        (topic,) = wire.ask(ApiKey.METADATA, 1, topics=(wire.nested(ApiKey.METADATA, 1, "MetadataRequestTopic", name="t"),)).topics
+        (topic,) = wire.ask(
+            ApiKey.METADATA, 1, topics=(wire.nested(ApiKey.METADATA, 1, "MetadataRequestTopic", name="t"),)
+        ).topics
         assert [(each.error_code, each.leader_id) for each in topic.partitions] == [(5, -1), (0, 1)]
         assert produce(wire, "other", batch([b"x"])).error_code == 0
         assert "t-0 is offline: " in server.log.read_text()

@@ -31,7 +31,9 @@ def failed(tmp_path: Path, fsync: str, seed: int) -> tuple[list[str], int]:
         stop = threading.Event()
 
         def send(partition: int) -> None:
-            producer = Producer({"bootstrap.servers": address, "enable.idempotence": True, "linger.ms": 1, **load.PATIENT})
+            producer = Producer(
+                {"bootstrap.servers": address, "enable.idempotence": True, "linger.ms": 1, **load.PATIENT}
+            )
             number = 0
             while not stop.is_set():
                 if len(producer) < 20:

@@ -32,8 +32,17 @@ def main() -> None:
     atexit.register(shutil.rmtree, corpus, ignore_errors=True)
     atexit.register(shutil.rmtree, targets._FOLDER, ignore_errors=True)
     seeds(corpus)
-    options = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=1500", "-max_len=4096", "-print_final_stats=1"]
-    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={corpus.parent}/penstock-{name}-", str(corpus)], targets.TARGETS[name])
+    options = [
+        f"-max_total_time={seconds}",
+        "-timeout=10",
+        "-rss_limit_mb=1500",
+        "-max_len=4096",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup(
+        [sys.argv[0], *options, f"-artifact_prefix={corpus.parent}/penstock-{name}-", str(corpus)],
+        targets.TARGETS[name],
+    )
     atheris.Fuzz()
 
 

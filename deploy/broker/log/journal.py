@@ -139,8 +139,12 @@ class Journal:
             if at + _FRAME.size <= len(data):
                 following = at + _FRAME.size + _FRAME.unpack_from(data, at)[0]
                 if _frame_at(data, following) is not None:
-                    raise LogDamaged(self.path, at, "a broken frame before whole ones. "
-                        "penstock broker --data DIR --repair cuts it out, keeps a copy, and says what is lost")
+                    raise LogDamaged(
+                        self.path,
+                        at,
+                        "a broken frame before whole ones. "
+                        "penstock broker --data DIR --repair cuts it out, keeps a copy, and says what is lost",
+                    )
             self.cut_bytes = len(data) - at
             os.ftruncate(self._fd, at)
         return at

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from penstock.deploy.broker.log.files import sync_folder
-from penstock.deploy.broker.log.journal import first_frame, frames
+from penstock.deploy.broker.log.journal import Journal, frames
 from penstock.deploy.broker.log.problems import LogDamaged
 from penstock.deploy.broker.log.recovery import known_end, open_folder, whole_batches
+
 
 def repair(data: Path) -> Iterator[str]:
     """Repair every journal and every log below a data folder that is ours. Yields what was done; nothing where all is
@@ -51,7 +52,8 @@ def repair_log(folder: Path, aside: Path) -> Iterator[str]:
             yield from _replaced(path, b"".join(pieces), aside)
         path.with_suffix(".index").unlink(missing_ok=True)
         for first, last, offset, after in lost:
-            yield f"{folder.name}: bytes {first} to {last} of {path.name} are cut out, with the records {_span(offset, after)}"
+            what = f"bytes {first} to {last} of {path.name} are cut out, with the records {_span(offset, after)}"
+            yield f"{folder.name}: {what}"
     if following < end:
         (folder / f"{end:020d}.log").touch()
         yield f"{folder.name}: the records {_span(following, end)} are lost; it goes on at {end}"
@@ -69,14 +71,16 @@ def repair_log(folder: Path, aside: Path) -> Iterator[str]:
 
 def repair_journal(path: Path, aside: Path) -> Iterator[str]:
     """Cut out of a journal what is no intact frame between intact ones; a torn end is cut off by its opening."""
-    data = path.read_bytes()
-    whole = list(frames(data))
-    kept = b"".join(data[first:last] for first, last in whole)
-    end = whole[-1][1] if whole else first_frame(data)
-    if first_frame(data) and len(kept) == end - first_frame(data):
+    try:
+        Journal(path).close()
+    except LogDamaged as damage:
+        yield f"{path.name}: {damage.message}"
+    else:
         return
+    data = path.read_bytes()
+    kept = b"".join(data[first:last] for first, last in frames(data))
     yield from _replaced(path, b"PJ1\n" + kept, aside)
-    yield f"{path.name}: {len(data) - len(kept) - 4} bytes are cut out, with the changes in them: see what it holds now"
+    yield f"{path.name}: {len(data) - len(kept)} bytes are cut out, with the changes in them: see what it holds now"
 
 
 def _replaced(path: Path, data: bytes, aside: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Lengths inside a request, looked at before it is decoded.
 
-kio's decoder reserves memory for as many items as an array says it has. Where a request of a few bytes says two billion,
-that is more than there is, and the process is aborted: not an exception, the end of the broker. So a request is first
+kio's decoder reserves memory for as many items as an array says it has. Where a few bytes say two billion, that
+is more than there is, and the process is aborted: not an exception, the end of the broker. So a request is first
 walked, by its schema, and an array that says more items than bytes are left is an error. Each schema becomes a function
 of the request and a position, which returns the position behind; a walk takes some microseconds.
 """
@@ -10,7 +10,7 @@ import dataclasses
 import struct
 from collections.abc import Callable
 
-from penstock.deploy.broker.protocol.encoders import FIXED, SchemaField, schema_field
+from penstock.deploy.broker.protocol.encoders import SchemaField, schema_field
 
 Walk = Callable[[memoryview, int], int]
 
@@ -123,12 +123,12 @@ def _compact(data: memoryview, at: int) -> int:
 
 
 def _short(data: memoryview, at: int) -> int:
-    (size,) = _int16(data, at)
+    size: int = _int16(data, at)[0]
     return at + 2 + max(size, 0)
 
 
 def _long(data: memoryview, at: int) -> int:
-    (size,) = _int32(data, at)
+    size: int = _int32(data, at)[0]
     return at + 4 + max(size, 0)
 
 

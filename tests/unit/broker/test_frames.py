@@ -159,7 +159,10 @@ def test_one_byte_at_a_time(loop: asyncio.AbstractEventLoop, broker: Broker) -> 
     assert receive(loop, broker, [bytes([each]) for each in request]).written == whole
 
 
-@pytest.mark.parametrize(("key", "version", "body"), [(3, 1, b"\x7f\xff\xff\xff"), (0, 3, b"\xff\xff\0\1\0\0\0\0\x7f\xff\xff\xf0"), (3, 12, b"\0\xff\xff\xff\xff\x07")])
+@pytest.mark.parametrize(
+    ("key", "version", "body"),
+    [(3, 1, b"\x7f\xff\xff\xff"), (0, 3, b"\xff\xff\0\1\0\0\0\0\x7f\xff\xff\xf0"), (3, 12, b"\0\xff\xff\xff\xff\x07")],
+)
 def test_an_array_reserves_no_memory(
     loop: asyncio.AbstractEventLoop, broker: Broker, key: int, version: int, body: bytes
 ) -> None:
