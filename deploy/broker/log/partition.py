@@ -6,7 +6,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 
 from penstock.deploy.broker.log import lookup, problems, recovery
@@ -297,16 +296,7 @@ class PartitionLog:
 
     def _start_at(self, offset: int) -> None:
         """Raises LogProblem, with nothing changed."""
-        try:
-            try:
-                recovery.write_start(self.folder, offset)
-            except OSError:  # a full disk, perhaps: an index that is about to go makes room to let all of it go
-                for segment, after in pairwise(self._segments):
-                    if after.base <= offset:
-                        segment.drop_index()
-                recovery.write_start(self.folder, offset)
-        except OSError as problem:
-            raise LogProblem(problems.STORAGE_ERROR, f"{self.folder}: {problem.strerror}") from problem
+        recovery.move_start(self.folder, offset, self._segments)
         self._start = offset
         self._changed = True
         while len(self._segments) > 1 and self._segments[1].base <= offset:

@@ -18,10 +18,12 @@ import mmap
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
+from penstock.deploy.broker.log import problems
 from penstock.deploy.broker.log.batches import (
     CONTROL,
     HEADER_BYTES,
@@ -34,7 +36,7 @@ from penstock.deploy.broker.log.batches import (
     walk,
 )
 from penstock.deploy.broker.log.files import read_sealed, write_sealed
-from penstock.deploy.broker.log.problems import LogDamaged
+from penstock.deploy.broker.log.problems import LogDamaged, LogProblem
 from penstock.deploy.broker.log.producers import Producers
 from penstock.deploy.broker.log.segment import Segment
 
@@ -243,6 +245,20 @@ def forget_markers(folder: Path, offsets: Container[int]) -> None:
     if end_offset:
         producers.aborted = [entry for entry in producers.aborted if entry.last not in offsets]
         write_sealed(folder / "checkpoint", _CHECKPOINT, producers.dump(end_offset), force=False)
+
+
+def move_start(folder: Path, offset: int, segments: list[Segment]) -> None:
+    """`write_start`, also on a full disk if anything is about to go. Raises LogProblem, with nothing changed."""
+    try:
+        try:
+            write_start(folder, offset)
+        except OSError:  # an index that is about to go makes room to let all of it go
+            for segment, after in pairwise(segments):
+                if after.base <= offset:
+                    segment.drop_index()
+            write_start(folder, offset)
+    except OSError as problem:
+        raise LogProblem(problems.STORAGE_ERROR, f"{folder}: {problem.strerror}") from problem
 
 
 def write_start(folder: Path, offset: int) -> None:
