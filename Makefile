@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup run kafka test check bench lock clean
+.PHONY: help setup run kafka test check bench durability fuzz lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,12 @@ $(VENV)/.kafka: $(STAMP) requirements-kafka.lock deploy/kafka/pom.xml
 
 test: kafka ## every test, real Kafka included
 	$(BIN)/python -m pytest
+
+durability: setup ## a hundred kill -9 under load (KILLS=, SEED=), and what is there afterwards
+	$(BIN)/python -m tests.durability --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup ## the broker's parsers under atheris, FUZZ_SECONDS=60 each
+	for target in requests batches records journals; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from typing import Any
 
 from penstock.deploy.broker.broker import Broker, Settings
 from penstock.deploy.broker.folder import DataFolder, FolderInUse, sign
-from penstock.deploy.broker.log import Fsync
+from penstock.deploy.broker.log import Fsync, LogDamaged
 from penstock.deploy.broker.security import Address, Listener, SecurityProblem, Wanted, address_text, users_file
 from penstock.deploy.broker.security.tls import HANDSHAKE_SECONDS, SHUTDOWN_SECONDS
 from penstock.deploy.broker.server import bind
@@ -35,9 +35,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with contextlib.ExitStack() as held:
             _hold_folder(options, held)
+            if options.repair:
+                _repair(options.data.absolute())
+                return
             with contextlib.suppress(KeyboardInterrupt):
                 _run(options)
-    except (_Refused, FolderInUse, SecurityProblem) as error:
+    except (_Refused, FolderInUse, SecurityProblem, LogDamaged) as error:
         if options.child:
             _say(f"error {error}")
         sys.exit(f"penstock broker: {error}")
@@ -52,6 +55,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--expire-on-disconnect", action="store_true", help="no session timeout for killed members")
     parser.add_argument("--auto-create", action="store_true", help="asking for a topic creates it")
     parser.add_argument("--partitions", type=int, default=1, help="of a topic created without a number")
+    parser.add_argument(
+        "--offsets-retention-minutes", type=int, default=7 * 24 * 60, help="after a group's last member"
+    )
+    parser.add_argument("--transactional-id-expiration-ms", type=int, default=7 * 86_400_000, help="without a use")
+    parser.add_argument("--repair", action="store_true", help="cut out what is damaged, say what is lost, and end")
     _security_options(parser.add_argument_group("security", "beyond loopback, TLS or SASL or --insecure is needed"))
     parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -71,11 +79,23 @@ def _security_options(group: "argparse._ArgumentGroup") -> None:
 def _hold_folder(options: argparse.Namespace, held: contextlib.ExitStack) -> None:
     """The folder is ours while we live. A parent that started us has locked it, and handed us the lock."""
     if options.child:
+        os.set_inheritable(options.child, False)  # not to a compaction, which may outlive us for a moment
         sign(options.child)
         return
     folder = DataFolder(options.data.absolute())
     held.callback(folder.release)
     sign(folder.lock)
+
+
+def _repair(data: Path) -> None:
+    from penstock.deploy.broker.log.repair import repair
+
+    done = False
+    for line in repair(data):
+        done = True
+        _say(line)
+    if not done:
+        _say("nothing is damaged")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -104,6 +124,8 @@ async def _serve(options: argparse.Namespace) -> None:
             options.partitions,
             listener.protocol,
             listener.sasl,
+            options.offsets_retention_minutes * 60_000,
+            options.transactional_id_expiration_ms,
         )
     )
     loop = asyncio.get_running_loop()

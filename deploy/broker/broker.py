@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,17 @@ from typing import Any
 from penstock.deploy.broker import folder
 from penstock.deploy.broker.data import FetchRequests, ProduceRequests
 from penstock.deploy.broker.durability import CHANGES, GroupCommit
-from penstock.deploy.broker.groups import GroupRequests, Groups, OffsetRequests
-from penstock.deploy.broker.log import Compactor, Fsync, Journal, LogConfig, LogProblem, PartitionLog
+from penstock.deploy.broker.groups import OFFSETS_RETENTION_MS, GroupRequests, Groups, OffsetRequests
+from penstock.deploy.broker.log import (
+    Compactor,
+    Fsync,
+    Journal,
+    LogConfig,
+    LogDamaged,
+    LogProblem,
+    OfflineLog,
+    PartitionLog,
+)
 from penstock.deploy.broker.protocol import Handler
 from penstock.deploy.broker.security.sasl import Sasl, authenticated_handlers
 from penstock.deploy.broker.server import Connection
@@ -21,11 +31,12 @@ from penstock.deploy.broker.topics.admin import AdminRequests
 from penstock.deploy.broker.topics.described import ConfigRequests
 from penstock.deploy.broker.topics.metadata import VERSIONS, MetadataRequests
 from penstock.deploy.broker.topics.positions import PositionRequests
-from penstock.deploy.broker.transactions import TransactionRequests, Transactions
+from penstock.deploy.broker.transactions import EXPIRATION_MS, TransactionRequests, Transactions
 
 log = logging.getLogger(__name__)
 
 _TIMEOUTS_EVERY = 0.5  # seconds between two looks for transactions that took too long
+_EXPIRE_EVERY = 600.0  # seconds, Kafka's offsets.retention.check.interval.ms
 _CLEAN_EVERY = 10.0  # seconds between two rounds of retention and compaction
 
 
@@ -42,6 +53,8 @@ class Settings:
     default_partitions: int = 1
     protocol: str = "PLAINTEXT"
     sasl: Sasl | None = None
+    offsets_retention_ms: int = OFFSETS_RETENTION_MS
+    transactional_id_expiration_ms: int = EXPIRATION_MS
 
 
 class Broker:
@@ -65,9 +78,19 @@ class Broker:
         touched = self._group_commit.touched if self._group_commit else None
         self.topics = Topics(data, self._open_log, touched)
         loop = asyncio.get_running_loop()
-        self.groups = Groups(data, loop.time, expire_on_disconnect=settings.expire_on_disconnect)
+        self.groups = Groups(
+            data,
+            loop.time,
+            expire_on_disconnect=settings.expire_on_disconnect,
+            offsets_retention_ms=settings.offsets_retention_ms,
+        )
         self.topics.on_deletion(self._topic_deleted)
-        self.transactions = Transactions(data, _Effects(self.topics, self.groups))
+        self.transactions = Transactions(
+            data,
+            _Effects(self.topics, self.groups),
+            expiration_ms=settings.transactional_id_expiration_ms,
+            force=always,
+        )
         self._recover()
         self._handlers = self._all_handlers()
         self._connections: set[Connection] = set()
@@ -90,7 +113,11 @@ class Broker:
         self.topics.close()
 
     def _open_log(self, path: Path, config: LogConfig) -> PartitionLog:
-        return PartitionLog(path, config, fsync=self._log_fsync)
+        try:
+            return PartitionLog(path, config, fsync=self._log_fsync)
+        except LogDamaged as damage:  # that partition's loss is not the others'
+            log.error("%s is offline: %s", path.name, damage.message)
+            return OfflineLog(path, config, damage)
 
     def _topic_deleted(self, topic: Topic) -> None:
         self.groups.offsets.delete_topic(topic.name)
@@ -111,17 +138,25 @@ class Broker:
                     yield f"{topic.name}-{partition.index}", partition
 
     def _recover(self) -> None:
-        """Finish prepared transactions, and abort what no transaction accounts for: after a power failure a log may
-        have more than the journal, and an open end would hide everything behind it for ever."""
-        self.transactions.recover()
+        """Finish prepared transactions, and end what no transaction accounts for: after a power failure a log may have
+        more than the journal, or less, and an open end would hide everything behind it for ever."""
+        transactions, offsets = self.transactions, self.groups.offsets
+        transactions.recover()
+        for group, producer_id in offsets.pending():
+            if transactions.over(producer_id, group):
+                committed = transactions.outcome(producer_id, transactions.ended_epoch(producer_id))
+                with suppress(LogProblem):  # a full disk: the next start tries again
+                    offsets.end(group, producer_id, commit=committed)
         for topic in self.topics:
             for partition in topic.partitions:
                 for producer in partition.log.producers():
                     if producer.transaction_start < 0:
                         continue
-                    if not self.transactions.holds_open(producer.producer_id, topic.name, partition.index):
-                        log.warning("%s-%d: aborted an unknown transaction", topic.name, partition.index)
-                        partition.append_marker(producer.producer_id, producer.epoch, commit=False)
+                    if not transactions.holds_open(producer.producer_id, topic.name, partition.index):
+                        committed = transactions.outcome(producer.producer_id, producer.epoch)
+                        log.warning("%s-%d: ended a transaction: %s", topic.name, partition.index, committed)
+                        with suppress(LogProblem):
+                            partition.append_marker(producer.producer_id, producer.epoch, commit=committed)
 
     def _all_handlers(self) -> dict[int, Handler]:
         families = (
@@ -151,12 +186,17 @@ class Broker:
     def _periodic(self) -> Iterator["_Work"]:
         yield _every(_TIMEOUTS_EVERY, self._tick)
         yield _every(_CLEAN_EVERY, self._clean)
+        yield _every(_EXPIRE_EVERY, self._expire)
         interval = self._settings.fsync.interval_ms
         if interval:
             yield _every(interval / 1000, self._flush)
 
     async def _tick(self) -> None:
         self.transactions.tick()
+
+    async def _expire(self) -> None:
+        self.groups.expire()
+        self.transactions.expire()
 
     async def _clean(self) -> None:
         for name, partition in self._partitions():
@@ -168,7 +208,7 @@ class Broker:
 
     async def _clean_one(self, name: str, each: PartitionLog) -> None:
         each.clean(time.time())
-        if not self._compactor.due(each):
+        if each.offline or not self._compactor.due(each):
             return
         started = time.monotonic()
         done = await self._compactor.compact(each)

@@ -70,10 +70,16 @@ class GroupCommit:
 
     def _begin(self) -> None:
         held, self._held = self._held, []
-        dirty, self._dirty = self._dirty, set()
-        for journal in self._journals():  # here, not in the thread: a journal may replace its file while it grows
-            journal.sync()
         loop = asyncio.get_running_loop()
+        try:
+            for journal in self._journals():  # here, not in the thread: a journal may replace its file while it grows
+                journal.sync()
+        except LogProblem as problem:  # none of these answers may be given, and nobody may wait for them for ever
+            for future, _ in held:
+                if not future.done():
+                    future.set_exception(problem)
+            return
+        dirty, self._dirty = self._dirty, set()
         self._round = loop.run_in_executor(None, self._flush, dirty)
         self._round.add_done_callback(lambda done: self._end(done, held))
 

@@ -48,7 +48,8 @@ class DataFolder:
 def sign(lock: int) -> None:
     """Write this process's id into the lock file, for the error that others get."""
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
 
 def identity(folder: Path) -> str:

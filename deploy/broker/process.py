@@ -67,6 +67,7 @@ class BrokerServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: DataFolder | None = None
         self._reserved: socket.socket | None = None
+        self._program: list[str] = ["-m", "penstock.deploy.broker"]
 
     @property
     def bootstrap(self) -> str:
@@ -156,7 +157,7 @@ class BrokerServer:
     def _spawn(self) -> subprocess.Popen[bytes]:
         assert self._folder is not None
         lock = self._folder.lock
-        command = [sys.executable, "-m", "penstock.deploy.broker", "--data", str(self._folder.path)]
+        command = [sys.executable, *self._program, "--data", str(self._folder.path)]
         command += ["--listen", self.bootstrap, "--child", str(lock), *self._options]
         with self.log.open("ab") as out:
             return subprocess.Popen(

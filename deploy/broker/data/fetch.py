@@ -120,6 +120,8 @@ class _LongPoll:
 def _read(partition: Partition, one: Any, limit: int, first: bool, committed: bool) -> Answer:
     """One partition's part: up to `limit` bytes, or one batch, however large, where it is the first of the answer."""
     log = partition.log
+    if log.offline:
+        return _failure(one.partition, ErrorCode.KAFKA_STORAGE_ERROR)
     offset: int = one.fetch_offset
     start, end = log.start_offset, log.end_offset
     code: int = ErrorCode.NONE

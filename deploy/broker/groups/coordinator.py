@@ -1,7 +1,9 @@
 """All groups: which there are, when their time passes, what of them outlives a restart."""
 
 import asyncio
+import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,8 +11,21 @@ import msgspec
 
 from penstock.deploy.broker.groups.group import Group
 from penstock.deploy.broker.groups.offsets import Offsets
-from penstock.deploy.broker.log import Journal
+from penstock.deploy.broker.groups.subscriptions import subscribed_topics
+from penstock.deploy.broker.log import Journal, LogProblem
 from penstock.deploy.broker.protocol import Client
+
+log = logging.getLogger(__name__)
+
+OFFSETS_RETENTION_MS = 7 * 86_400_000
+"""Kafka's offsets.retention.minutes."""
+
+
+class _Stored(msgspec.Struct, array_like=True):
+    generation: int
+    protocol_type: str | None
+    emptied_ms: int = -1
+    """When the last member went; -1 while there are members."""
 
 
 class Groups:
@@ -23,22 +38,38 @@ class Groups:
         folder: where the journal is.
         clock: seconds that never go back; the event loop's own, for `changed` sets its timers by it.
         expire_on_disconnect: a member is expired as soon as its connection closes, not when its session times out.
+        offsets_retention_ms: how long offsets outlive their group's last member (offsets.retention.minutes, 7 days).
+        time_of_day: seconds since the epoch.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float], *, expire_on_disconnect: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float],
+        *,
+        expire_on_disconnect: bool = False,
+        offsets_retention_ms: int = OFFSETS_RETENTION_MS,
+        time_of_day: Callable[[], float] = time.time,
+    ) -> None:
         self.journal = Journal(folder / "groups.journal")
         self.offsets = Offsets(self.journal)
         self._clock = clock
         self._expire_on_disconnect = expire_on_disconnect
         self._groups: dict[str, Group] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._stored: dict[str, tuple[int, str | None]] = {}
+        self._stored: dict[str, tuple[int, str | None, bool]] = {}
+        self._emptied_ms: dict[str, int] = {}
+        self._offsets_retention_ms = offsets_retention_ms
+        self._time_of_day = time_of_day
         for key, value in self.journal.items():
             match key:
                 case ("group", str(name)):
-                    generation, kind = msgspec.msgpack.decode(value, type=tuple[int, str | None])
-                    self._groups[name] = Group(name, clock, generation=generation, protocol_type=kind)
-                    self._stored[name] = generation, kind
+                    stored = msgspec.msgpack.decode(value, type=_Stored)
+                    self._groups[name] = Group(
+                        name, clock, generation=stored.generation, protocol_type=stored.protocol_type
+                    )
+                    self._stored[name] = stored.generation, stored.protocol_type, stored.emptied_ms < 0
+                    self._emptied_ms[name] = stored.emptied_ms if stored.emptied_ms >= 0 else self._now_ms()
         for name in self.offsets.groups():
             self.get_or_create(name)
 
@@ -57,16 +88,21 @@ class Groups:
     def delete(self, group: Group) -> None:
         """The group, which has no members, and its offsets."""
         self.offsets.delete_group(group.id)
-        self.journal.append(("group", group.id), None)
         self._stored.pop(group.id, None)
+        self._emptied_ms.pop(group.id, None)
         del self._groups[group.id]
 
     def changed(self, group: Group) -> None:
         """To be called after every call that may have moved a group: keeps its generation and its timer."""
-        now = group.generation, group.protocol_type
+        now = group.generation, group.protocol_type, bool(group.members)
         if group.generation and self._stored.get(group.id) != now and group.id in self._groups:
-            self.journal.append(("group", group.id), msgspec.msgpack.encode(now))
-            self._stored[group.id] = now
+            try:
+                emptied = -1 if group.members else self._now_ms()
+                stored = _Stored(group.generation, group.protocol_type, emptied)
+                self.journal.append(("group", group.id), msgspec.msgpack.encode(stored))
+                self._stored[group.id], self._emptied_ms[group.id] = now, emptied
+            except LogProblem as problem:  # members have their answers; it is stored with the group's next change
+                log.error("group %s: generation %d is not on disk: %s", group.id, group.generation, problem.message)
         self._arm(group)
 
     def disconnected(self, client: Client) -> None:
@@ -75,6 +111,35 @@ class Groups:
             for group in self:
                 group.disconnected(client)
                 self.changed(group)
+
+    def expire(self) -> None:
+        """Forget offsets that nobody came back for, and groups without members and offsets; as Kafka, whose rules are
+
+        - a group that has lost its members: all its offsets, so long after that;
+        - one that never had any (offsets committed by hand): each, so long after its commit;
+        - one with members that consume: those of topics that none of them subscribes to, so long after their commit;
+        - in no case one that an open transaction is about to replace.
+        """
+        now = self._now_ms()
+        for group in self:
+            open_ones = self.offsets.unstable(group.id)
+            subscribed = subscribed_topics(group) if group.members else None
+            if subscribed is not None and not subscribed:
+                continue  # not consumers, or about to become so
+            emptied = self._emptied_ms.get(group.id, -1) if group.protocol_type is not None else -1
+            gone = [
+                place
+                for place, each in self.offsets.of(group.id).items()
+                if place not in open_ones
+                and (subscribed is None or place[0] not in subscribed)
+                and now - (emptied if subscribed is None and emptied >= 0 else each.at_ms) >= self._offsets_retention_ms
+            ]
+            self.offsets.delete(group.id, gone)
+            if group.idle and not open_ones and not self.offsets.of(group.id):
+                self.delete(group)
+
+    def _now_ms(self) -> int:
+        return int(self._time_of_day() * 1000)
 
     def close(self) -> None:
         for timer in self._timers.values():

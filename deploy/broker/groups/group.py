@@ -55,6 +55,11 @@ class Group:
         self._promised: dict[str, float] = {}  # ids given out, and until when they hold
         self._deadline = math.inf  # of the rebalance, or of the Syncs after it
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has no member, and none is about to come."""
+        return not self.members and not self._promised
+
     # -- joining
 
     def join(self, join: Join, answer: JoinAnswer) -> None:

@@ -1,13 +1,13 @@
 """The requests about committed offsets."""
 
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
 from penstock.deploy.broker.groups.coordinator import Groups
-from penstock.deploy.broker.groups.group import Group, State
 from penstock.deploy.broker.groups.offsets import Committed, Place
+from penstock.deploy.broker.groups.subscriptions import subscribed_topics
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, ErrorCode, Handler
 from penstock.deploy.broker.topics import Topics
 
@@ -47,7 +47,10 @@ class OffsetRequests:
         accepted, answer = read_offsets(body.topics, error, self._topics, int(self._clock() * 1000))
         if accepted:
             group = group or self._groups.get_or_create(body.group_id)
-            self._groups.offsets.commit(group.id, accepted)
+            try:
+                self._groups.offsets.commit(group.id, accepted)
+            except LogProblem:
+                return read_offsets(body.topics, ErrorCode.NOT_COORDINATOR, self._topics, 0)[1]
         return answer
 
     def fetch(self, call: Call) -> Answer:
@@ -100,7 +103,7 @@ class OffsetRequests:
             return {"error_code": ErrorCode.GROUP_ID_NOT_FOUND}
         if group.members and group.protocol_type != "consumer":
             return {"error_code": ErrorCode.NON_EMPTY_GROUP}
-        subscribed = _subscribed(group)
+        subscribed = subscribed_topics(group)
         answers, gone = [], []
         for topic in call.body.topics:
             code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC if topic.name in subscribed else ErrorCode.NONE
@@ -108,7 +111,10 @@ class OffsetRequests:
             answers.append({"name": topic.name, "partitions": partitions})
             if not code:
                 gone += [(topic.name, one.partition_index) for one in topic.partitions]
-        self._groups.offsets.delete(group.id, gone)
+        try:
+            self._groups.offsets.delete(group.id, gone)
+        except LogProblem:
+            return {"error_code": ErrorCode.NOT_COORDINATOR}
         return {"error_code": ErrorCode.NONE, "topics": answers}
 
 
@@ -135,23 +141,3 @@ def _check(topic: str, one: Any, topics: Topics) -> ErrorCode:
     if one.committed_metadata is not None and len(one.committed_metadata) > _LONGEST_METADATA:
         return ErrorCode.OFFSET_METADATA_TOO_LARGE
     return ErrorCode.NONE
-
-
-def _subscribed(group: Group) -> set[str]:
-    """The topics that a group's members consume, by their subscriptions (ConsumerProtocolSubscription: version, then
-    an array of names); none where another protocol has them."""
-    topics: set[str] = set()
-    if group.state is State.EMPTY or group.protocol_type != "consumer":
-        return topics
-    for member in group.members.values():
-        data = member.subscription(group.protocol or member.protocols[0][0])
-        try:
-            (count,) = struct.unpack_from(">i", data, 2)
-            position = 6
-            for _ in range(count):
-                (length,) = struct.unpack_from(">h", data, position)
-                topics.add(data[position + 2 : position + 2 + length].decode())
-                position += 2 + length
-        except (struct.error, UnicodeDecodeError):
-            continue
-    return topics

@@ -45,6 +45,10 @@ class Offsets:
         """Those that have any."""
         yield from {**self._committed, **self._pending}
 
+    def pending(self) -> list[tuple[str, int]]:
+        """Group and producer id of transactions that are not over."""
+        return [(group, producer) for group, producers in self._pending.items() for producer in producers]
+
     def of(self, group: str) -> dict[Place, Committed]:
         """What is committed; not to be changed."""
         return self._committed.get(group, {})
@@ -65,14 +69,14 @@ class Offsets:
 
     def end(self, group: str, producer_id: int, *, commit: bool) -> None:
         """The producer's transaction is over."""
-        pending = self._pending.get(group, {}).pop(producer_id, {})
+        pending = self._pending.get(group, {}).get(producer_id, {})
         changes: Changes = []
         for place, each in pending.items():
             changes.append((("pending", group, producer_id, *place), None))
             if commit:
                 changes.append((("offset", group, *place), _encode(each)))
-        if changes:
-            self._journal.append_all(changes)
+        self._journal.append_all(changes)
+        self._pending.get(group, {}).pop(producer_id, None)  # after it: where it refuses, this is done again later
         if commit and pending:
             self._committed.setdefault(group, {}).update(pending)
 
@@ -85,10 +89,12 @@ class Offsets:
             del own[place]
 
     def delete_group(self, group: str) -> None:
-        """Everything of the group's."""
-        self.delete(group, list(self.of(group)))
-        for producer_id in list(self._pending.get(group, {})):
-            self.end(group, producer_id, commit=False)
+        """Everything of the group's, its generation too; all of it or nothing."""
+        changes: Changes = [(("group", group), None)]
+        changes += [(("offset", group, *place), None) for place in self.of(group)]
+        for producer_id, pending in self._pending.get(group, {}).items():
+            changes += [(("pending", group, producer_id, *place), None) for place in pending]
+        self._journal.append_all(changes)
         self._committed.pop(group, None)
         self._pending.pop(group, None)
 

@@ -5,6 +5,7 @@ import asyncio
 from penstock.deploy.broker.groups.coordinator import Groups
 from penstock.deploy.broker.groups.group import Group, State
 from penstock.deploy.broker.groups.member import Join, Joined, Sync, Synced
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, ErrorCode, Handler, Result
 
 _SESSION_TIMEOUTS = (6.0, 1800.0)  # Kafka's group.min.session.timeout.ms and group.max.session.timeout.ms
@@ -170,7 +171,10 @@ class GroupRequests:
             return ErrorCode.GROUP_ID_NOT_FOUND
         if group.members:
             return ErrorCode.NON_EMPTY_GROUP
-        self._groups.delete(group)
+        try:
+            self._groups.delete(group)
+        except LogProblem:
+            return ErrorCode.NOT_COORDINATOR
         return ErrorCode.NONE
 
 

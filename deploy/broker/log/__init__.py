@@ -4,6 +4,7 @@ from penstock.deploy.broker.log.compactor import Compacted, Compactor
 from penstock.deploy.broker.log.config import LogConfig
 from penstock.deploy.broker.log.fsync import Fsync
 from penstock.deploy.broker.log.journal import Journal, JournalKey
+from penstock.deploy.broker.log.offline import OfflineLog
 from penstock.deploy.broker.log.partition import PartitionLog
 from penstock.deploy.broker.log.problems import LogDamaged, LogProblem
 from penstock.deploy.broker.log.results import Appended, ProducerInfo, Read, TimedOffset
@@ -18,6 +19,7 @@ __all__ = [
     "LogConfig",
     "LogDamaged",
     "LogProblem",
+    "OfflineLog",
     "PartitionLog",
     "ProducerInfo",
     "Read",

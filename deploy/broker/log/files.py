@@ -17,12 +17,16 @@ def write_sealed(path: Path, kind: bytes, body: bytes, *, force: bool) -> None:
     Without `force` a power failure may leave the old content, the new or nothing: `read_sealed` tells.
     """
     new = path.with_name(path.name + ".tmp")
-    with new.open("wb") as file:
-        file.write(_SEAL.pack(kind, crc32c(body)) + body)
-        if force:
-            file.flush()
-            os.fdatasync(file.fileno())
-    new.replace(path)
+    try:
+        with new.open("wb") as file:
+            file.write(_SEAL.pack(kind, crc32c(body)) + body)
+            if force:
+                file.flush()
+                os.fdatasync(file.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)  # a full disk gets back what this took of it
+        raise
     if force:
         sync_folder(path.parent)
 

@@ -41,6 +41,8 @@ class Journal:
         self.path = path
         self.cut_bytes = 0
         self._values: dict[JournalKey, bytes] = {}
+        self._failure: str | None = None
+        self._named = False  # whether the file's name is known to be on the disk too
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(path.name + ".tmp").unlink(missing_ok=True)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -61,8 +63,7 @@ class Journal:
         items = tuple(items)
         if not items:
             return
-        if self._fd < 0:
-            raise LogProblem(problems.STORAGE_ERROR, f"{self.path} is closed")
+        self._usable()
         frame = _framed(items)
         try:
             write_at(self._fd, (frame,), self._size, len(frame))
@@ -83,18 +84,33 @@ class Journal:
         return len(self._values)
 
     def sync(self) -> None:
-        """Return when all appends are on the disk. Raises LogProblem."""
+        """Return when all appends are on the disk.
+
+        Raises LogProblem where the disk fails. The journal then takes no more, since the system may have forgotten what
+        it could not write.
+        """
+        self._usable()
         try:
             os.fdatasync(self._fd)
+            if not self._named:
+                sync_folder(self.path.parent)
+                self._named = True
         except OSError as problem:
-            raise LogProblem(problems.STORAGE_ERROR, f"{self.path}: {problem.strerror}") from problem
+            self._failure = f"{self.path}: {problem.strerror}"
+            raise LogProblem(problems.STORAGE_ERROR, self._failure) from problem
 
     def close(self) -> None:
         """Also syncs."""
         if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+            try:
+                self.sync()
+            finally:
+                os.close(self._fd)
+                self._fd = -1
+
+    def _usable(self) -> None:
+        if self._failure is not None or self._fd < 0:
+            raise LogProblem(problems.STORAGE_ERROR, self._failure or f"{self.path} is closed")
 
     def _apply(self, items: Iterable[tuple[JournalKey, bytes | None]]) -> None:
         for key, value in items:
@@ -114,13 +130,21 @@ class Journal:
             raise LogDamaged(self.path, 0, "this is no journal")
         at = len(_MAGIC)
         while (body := _frame_at(data, at)) is not None:
-            self._apply(_decoded(body))
+            try:
+                self._apply(_decoded(body))
+            except (msgspec.DecodeError, TypeError, ValueError) as problem:
+                raise LogDamaged(self.path, at, f"a frame that holds no items: {problem}") from problem
             at += _FRAME.size + len(body)
         if at < len(data):
             if at + _FRAME.size <= len(data):
                 following = at + _FRAME.size + _FRAME.unpack_from(data, at)[0]
                 if _frame_at(data, following) is not None:
-                    raise LogDamaged(self.path, at, "a broken frame before whole ones")
+                    raise LogDamaged(
+                        self.path,
+                        at,
+                        "a broken frame before whole ones. "
+                        "penstock broker --data DIR --repair cuts it out, keeps a copy, and says what is lost",
+                    )
             self.cut_bytes = len(data) - at
             os.ftruncate(self._fd, at)
         return at
@@ -131,6 +155,7 @@ class Journal:
                 self._rewrite()
             except OSError:  # a full disk: the long file serves as well, and another try is worth it later
                 self._rewritten_size = self._size
+                self.path.with_name(self.path.name + ".tmp").unlink(missing_ok=True)
 
     def _rewrite(self) -> None:
         items = tuple(self._values.items())
@@ -148,6 +173,31 @@ class Journal:
         self._fd, self._size = fd, size
         self._rewritten_size = max(size, REWRITE_BYTES // REWRITE_FACTOR)
         sync_folder(self.path.parent)
+
+
+def first_frame(data: bytes) -> int:
+    """Where a journal's frames begin; 0 where the bytes are no journal."""
+    return len(_MAGIC) if data.startswith(_MAGIC) else 0
+
+
+def frames(data: bytes) -> Iterator[tuple[int, int]]:
+    """(first byte, end) of every intact frame of a journal, wherever it is: for repair."""
+    at = first_frame(data)
+    while at + _FRAME.size < len(data):
+        body = _frame_at(data, at)
+        if body is None or not _readable(body):
+            at += 1
+        else:
+            yield at, at + _FRAME.size + len(body)
+            at += _FRAME.size + len(body)
+
+
+def _readable(body: bytes) -> bool:
+    try:
+        hash(tuple(key for key, _ in _decoded(body)))
+    except (msgspec.DecodeError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _framed(items: Iterable[tuple[JournalKey, bytes | None]]) -> bytes:

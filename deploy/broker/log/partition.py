@@ -57,10 +57,16 @@ class PartitionLog:
         self._end = opened.segments[-1].next_offset
         self.cut_bytes = opened.cut_bytes
         self._changed = opened.unclean
+        self._unnamed = True  # whether a file came of which the folder on the disk may not know
         self._dirty_since: int | None = None
         self._sealing: threading.Thread | None = None
         self._failure: str | None = None
         self._closed: str | None = None
+
+    @property
+    def offline(self) -> bool:
+        """Whether it is damaged, and does nothing: see `OfflineLog`."""
+        return False
 
     @property
     def start_offset(self) -> int:
@@ -289,7 +295,8 @@ class PartitionLog:
         return True
 
     def _start_at(self, offset: int) -> None:
-        recovery.write_start(self.folder, offset)
+        """Raises LogProblem, with nothing changed."""
+        recovery.move_start(self.folder, offset, self._segments)
         self._start = offset
         self._changed = True
         while len(self._segments) > 1 and self._segments[1].base <= offset:
@@ -304,12 +311,11 @@ class PartitionLog:
         segment = Segment(self.folder / f"{self._end:020d}.log", created_ms=now_ms)
         try:
             assert segment.fd >= 0
-            if self._fsync.interval_ms is not None:
-                sync_folder(self.folder)
         except OSError as problem:
             raise LogProblem(problems.STORAGE_ERROR, f"{segment.path}: {problem.strerror}") from problem
         self._segments.append(segment)
         self._bases.append(segment.base)
+        self._unnamed = True
         unsealed = [closed for closed in self._segments[:-1] if not closed.sealed]
         state = self._producers.dump(self._end)
         self._sealing = threading.Thread(target=self._seal, args=(unsealed, state), name="log-seal")
@@ -349,6 +355,10 @@ class PartitionLog:
             self._dirty_since = None
             try:
                 segment.force()
+                if self._unnamed:
+                    self._unnamed = False
+                    sync_folder(self.folder)
+                    sync_folder(self.folder.parent)
             except OSError as problem:
                 self._failure = f"{segment.path}: {problem.strerror}"
         self.wait_sealed()  # asked for last: a segment that was closed meanwhile is then being sealed

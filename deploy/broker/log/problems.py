@@ -39,3 +39,4 @@ class LogDamaged(LogProblem):
         super().__init__(STORAGE_ERROR, f"{path}: damaged at byte {position}: {what}")
         self.path = path
         self.position = position
+        self.what = what

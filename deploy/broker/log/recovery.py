@@ -7,28 +7,42 @@ In a log's folder:
   after the segment itself was forced to the disk.
 - `checkpoint`: producers and transactions as of some offset, written at the same times.
 - `start`: the first offset that may be read.
-- `compacted`: how far compactions went, and when.
+- `compacted`: how far compactions went, and when; empty before the first one is over.
+- `repaired`: there, and empty, if `repair` cut something out.
 - `FIRST-NEXT.swap`: a compaction's result, complete, about to replace the segments from FIRST to before NEXT.
 
-All but segments, `start` and swaps can be made again from the segments.
+All but segments, `start`, swaps and the last two's presence can be made again from the segments.
 """
 
 import mmap
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
-from penstock.deploy.broker.log.batches import CONTROL, Batch, coordinator_epoch, header_at, intact, is_commit, walk
+from penstock.deploy.broker.log import problems
+from penstock.deploy.broker.log.batches import (
+    CONTROL,
+    HEADER_BYTES,
+    MAGIC,
+    Batch,
+    coordinator_epoch,
+    header_at,
+    intact,
+    is_commit,
+    walk,
+)
 from penstock.deploy.broker.log.files import read_sealed, write_sealed
-from penstock.deploy.broker.log.problems import LogDamaged
+from penstock.deploy.broker.log.problems import LogDamaged, LogProblem
 from penstock.deploy.broker.log.producers import Producers
 from penstock.deploy.broker.log.segment import Segment
 
 _CHECKPOINT = b"PCP1"
 _START = b"PST1"
+_MAGIC_AT = 16
 
 
 @dataclass(slots=True)
@@ -66,6 +80,8 @@ def open_folder(folder: Path, now_ms: int) -> Opened:
         segments = [Segment(folder / f"{start:020d}.log", created_ms=now_ms)]
         segments[0].path.touch()
         unclean = True
+    if not holes_allowed(folder):
+        _no_gaps(segments, start)
     producers, known = _load_checkpoint(folder)
     end = segments[-1].next_offset
     if known > end:
@@ -80,6 +96,27 @@ def open_folder(folder: Path, now_ms: int) -> Opened:
     return Opened(segments, producers, start, unclean, cut)
 
 
+def known_end(folder: Path) -> int:
+    """The offset that came next when the checkpoint was written, or the one the log starts at: for repair."""
+    body = read_sealed(folder / "start", _START)
+    return max(_load_checkpoint(folder)[1], int.from_bytes(body) if body is not None else 0)
+
+
+def holes_allowed(folder: Path) -> bool:
+    """Whether compaction or a repair may have taken offsets out of the middle."""
+    return (folder / "compacted").exists() or (folder / "repaired").exists()
+
+
+def _no_gaps(segments: list[Segment], start: int) -> None:
+    """A file may be missing at the beginning or between others; at the end the checkpoint tells."""
+    following = start
+    for segment in segments:
+        if segment.base > following:
+            what = f"it begins at offset {segment.base}, and the file before it, from offset {following} on, is missing"
+            raise LogDamaged(segment.path, 0, what)
+        following = max(following, segment.next_offset)
+
+
 def finish_swaps(folder: Path) -> None:
     """Complete the replacements that a crash interrupted, and sweep up what was not complete."""
     for path in folder.glob("*.swap"):
@@ -92,6 +129,7 @@ def finish_swaps(folder: Path) -> None:
 def finish_swap(path: Path) -> None:
     """Put a swap file in the place of the segments that its name covers; an empty one just removes them."""
     first, following = (int(part) for part in path.stem.split("-"))
+    (path.parent / "compacted").touch()  # before the first hole: see `holes_allowed`
     for old in sorted(path.parent.glob("*.log")):
         if first <= int(old.stem) < following:
             old.with_suffix(".index").unlink(missing_ok=True)
@@ -118,6 +156,8 @@ def _catch_up(segment: Segment, size: int, *, last: bool) -> int:
         for batch in walk(data, segment.size, size):
             if batch.base_offset < segment.next_offset or not intact(data, batch):
                 break
+            if batch.base_offset > segment.next_offset and last and not holes_allowed(segment.path.parent):
+                break  # no checksum covers the offset
             segment.note_batch(batch)
         if segment.size < size:
             _only_torn(segment, data, size, last=last)
@@ -129,13 +169,34 @@ def _catch_up(segment: Segment, size: int, *, last: bool) -> int:
 def _only_torn(segment: Segment, data: memoryview, size: int, *, last: bool) -> None:
     """A crash tears only the end of the newest file. Anything else was whole once, and cutting it off would lose it."""
     at = segment.size
-    advice = f"To go on without its records, and those after, end the file there: truncate -s {at} {segment.path}"
+    advice = "penstock broker --data DIR --repair, the broker stopped, cuts it out, keeps a copy, and says what is lost"
     if not last:
         raise LogDamaged(segment.path, at, f"no whole record batch in a closed segment. {advice}")
-    bad = header_at(data, at, size)
-    following = header_at(data, bad.end, size) if bad is not None else None
-    if following is not None and following.base_offset >= segment.next_offset and intact(data, following):
+    if next(whole_batches(bytes(data[at + 1 :]), segment.next_offset), None) is not None:
         raise LogDamaged(segment.path, at, f"a broken record batch before whole ones. {advice}")
+
+
+def whole_batches(data: bytes, following: int) -> Iterator[Batch]:
+    """The intact batches of offset `following` or later, wherever they are."""
+    at = 0
+    while at + HEADER_BYTES <= len(data):
+        batch = header_at(data, at, len(data))
+        if batch is not None and _follows(data, batch, following) and intact(data, batch):
+            yield batch
+            at, following = batch.end, batch.last_offset + 1
+        else:
+            magic = data.find(MAGIC, at + 1 + _MAGIC_AT)
+            if magic < 0:
+                return
+            at = magic - _MAGIC_AT
+
+
+def _follows(data: bytes, batch: Batch, following: int) -> bool:
+    """No checksum covers a batch's offset: it is believed if it is the next one, or if the batch behind it agrees."""
+    if batch.base_offset <= following:
+        return batch.base_offset == following
+    after = header_at(data, batch.end, len(data))
+    return after is None or after.base_offset == batch.last_offset + 1
 
 
 def _replay(segment: Segment, known: int, producers: Producers, now_ms: int) -> None:
@@ -184,6 +245,20 @@ def forget_markers(folder: Path, offsets: Container[int]) -> None:
     if end_offset:
         producers.aborted = [entry for entry in producers.aborted if entry.last not in offsets]
         write_sealed(folder / "checkpoint", _CHECKPOINT, producers.dump(end_offset), force=False)
+
+
+def move_start(folder: Path, offset: int, segments: list[Segment]) -> None:
+    """`write_start`, also on a full disk if anything is about to go. Raises LogProblem, with nothing changed."""
+    try:
+        try:
+            write_start(folder, offset)
+        except OSError:  # an index that is about to go makes room to let all of it go
+            for segment, after in pairwise(segments):
+                if after.base <= offset:
+                    segment.drop_index()
+            write_start(folder, offset)
+    except OSError as problem:
+        raise LogProblem(problems.STORAGE_ERROR, f"{folder}: {problem.strerror}") from problem
 
 
 def write_start(folder: Path, offset: int) -> None:

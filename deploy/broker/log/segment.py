@@ -219,6 +219,11 @@ class Segment:
                 self._index = None
         self.touched = False
 
+    def drop_index(self) -> None:
+        """Remove the index file; it can be made again from the segment."""
+        self._index, self._indexed_to = self.index, -1
+        self.index_path.unlink(missing_ok=True)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

@@ -5,12 +5,13 @@ kio decodes in Rust. Its encoders are slower than Kafka's by reflection, so ours
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.deploy.broker.protocol.encoders import Encoder, compile_encoder
+from penstock.deploy.broker.protocol.lengths import Walk, walker
 
 
 @contextmanager
@@ -35,12 +36,22 @@ with _without_hypothesis():
 class Codec:
     """One version of one request and of its answer."""
 
-    read: Any
+    read: Callable[[memoryview, int], Any]
     """The request's decoder: of a read-only memoryview and a position."""
     encode: Encoder
     tagged_request: bool
     """Whether the request's header ends with tagged fields."""
     tagged_response: bool
+
+
+def _checked(walk: Walk, decode: Any) -> Callable[[memoryview, int], Any]:
+    """The decoder, which must not be trusted with lengths: see `lengths`."""
+
+    def read(data: memoryview, position: int) -> Any:
+        walk(data, position)
+        return decode(data, position)
+
+    return read
 
 
 _codecs: dict[tuple[int, int], Codec] = {}
@@ -53,7 +64,7 @@ def codec(api_key: int, version: int) -> Codec:
         return known
     request, response = load_request_schema(api_key, version), load_response_schema(api_key, version)
     fresh = Codec(
-        read=entity_reader(request),
+        read=_checked(walker(request), entity_reader(request)),
         encode=compile_encoder(response),
         tagged_request=request.__header_schema__.__version__ >= 2,
         tagged_response=response.__header_schema__.__version__ >= 1,

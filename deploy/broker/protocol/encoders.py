@@ -17,7 +17,7 @@ from typing import Any, get_args, get_origin
 
 Encoder = Callable[[Mapping[str, Any], Callable[[bytes], None]], None]
 
-_FIXED = {
+FIXED = {
     "int8": "b",
     "int16": "h",
     "int32": "i",
@@ -53,7 +53,7 @@ def compile_encoder(schema: type) -> Encoder:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Field:
+class SchemaField:
     """One field, as far as its encoding goes."""
 
     name: str
@@ -69,7 +69,7 @@ class _Field:
 
     @property
     def fixed(self) -> str | None:
-        return None if self.array else _FIXED.get(self.kind)
+        return None if self.array else FIXED.get(self.kind)
 
     @property
     def value(self) -> str:
@@ -91,9 +91,9 @@ class _Source:
             return self._names[schema]
         name = self._names[schema] = f"encode_{len(self._names)}_{schema.__name__}"
         flexible: bool = schema.__flexible__  # type: ignore[attr-defined]
-        fields = [_read(field) for field in dataclasses.fields(schema)]
+        fields = [schema_field(field) for field in dataclasses.fields(schema)]
         body: list[str] = []
-        run: list[_Field] = []
+        run: list[SchemaField] = []
         for field in fields:
             if field.tag is not None:
                 continue
@@ -114,7 +114,7 @@ class _Source:
         self.namespace[name] = struct.Struct(f">{formats}").pack
         return name
 
-    def _fixed(self, run: list[_Field]) -> list[str]:
+    def _fixed(self, run: list[SchemaField]) -> list[str]:
         """One call for the run's fields; empties it."""
         if not run:
             return []
@@ -123,7 +123,7 @@ class _Source:
         run.clear()
         return [line]
 
-    def _variable(self, field: _Field, value: str, flexible: bool) -> list[str]:
+    def _variable(self, field: SchemaField, value: str, flexible: bool) -> list[str]:
         if field.array:
             return self._array(field, value, flexible)
         if field.kind == "entity":
@@ -150,17 +150,17 @@ class _Source:
             )
         return [f"s = {value}", f"if s is None: add({null})", "else:", f"    s = {encoded}; add({length}); add(s)"]
 
-    def _array(self, field: _Field, value: str, flexible: bool) -> list[str]:
+    def _array(self, field: SchemaField, value: str, flexible: bool) -> list[str]:
         null = "b'\\0'" if flexible else r"b'\xff\xff\xff\xff'"
         length = "varint(len(xs) + 1)" if flexible else f"{self._packer('i')}(len(xs))"
         lines = [f"xs = {value}", f"if xs is None: add({null})", "else:", f"    add({length})"]
-        if field.kind in _FIXED:
-            return [*lines, f"    add(pack('>%d{_FIXED[field.kind]}' % len(xs), *xs))"]
+        if field.kind in FIXED:
+            return [*lines, f"    add(pack('>%d{FIXED[field.kind]}' % len(xs), *xs))"]
         item = dataclasses.replace(field, array=False, nullable=False)
         inner = self._variable(item, "item", flexible)
         return [*lines, "    for item in xs:", *(f"        {line}" for line in inner)]
 
-    def _tagged(self, fields: list[_Field]) -> list[str]:
+    def _tagged(self, fields: list[SchemaField]) -> list[str]:
         """Tagged fields that differ from their default, in the order of their tags, each with its length."""
         if not fields:
             return ["add(b'\\0')"]
@@ -177,7 +177,8 @@ class _Source:
         return [*lines, "add = outer", "add(varint(len(tagged)))", "for whole in tagged: add(whole)"]
 
 
-def _read(field: "dataclasses.Field[Any]") -> _Field:
+def schema_field(field: "dataclasses.Field[Any]") -> SchemaField:
+    """What a schema says of a field."""
     item, array, nullable = field.type, False, False
     if get_origin(item) is UnionType:
         (item,) = (part for part in get_args(item) if part is not NoneType)
@@ -186,19 +187,19 @@ def _read(field: "dataclasses.Field[Any]") -> _Field:
         item, array = get_args(item)[0], True
     kind = field.metadata.get("kafka_type", "entity")
     default = _default(field, kind, array, nullable)
-    return _Field(field.name, kind, item, array, nullable, field.metadata.get("tag"), default)
+    return SchemaField(field.name, kind, item, array, nullable, field.metadata.get("tag"), default)
 
 
 def _default(field: "dataclasses.Field[Any]", kind: str, array: bool, nullable: bool) -> str | None:
     """The schema's default, else the empty value that Kafka's generated classes begin with, as source text."""
     given = field.default
     if given is None:
-        return "-1" if kind in _FIXED else "None"
+        return "-1" if kind in FIXED else "None"
     if given is not dataclasses.MISSING:
         return _literal(given)
     if array:
         return "()"
-    if kind in _FIXED:
+    if kind in FIXED:
         return "-1" if kind == "datetime_i64" else "0"
     if kind == "uuid":
         return "ZERO"

@@ -116,8 +116,12 @@ class AdminRequests:
                 code = ErrorCode.UNKNOWN_TOPIC_ID if name is None else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
                 answers.append({"name": name, "topic_id": identity, "error_code": code})
             else:
-                self._topics.delete(topic)
-                answers.append({"name": topic.name, "topic_id": topic.id, "error_code": ErrorCode.NONE})
+                code = ErrorCode.NONE
+                try:
+                    self._topics.delete(topic)
+                except LogProblem:
+                    code = ErrorCode.KAFKA_STORAGE_ERROR
+                answers.append({"name": topic.name, "topic_id": topic.id, "error_code": code})
         return {"responses": answers}
 
     def create_partitions(self, call: Call) -> Answer:
@@ -148,4 +152,7 @@ class AdminRequests:
                 raise _Refused(ErrorCode.INVALID_REPLICA_ASSIGNMENT, "Not one assignment for each new partition.")
             self._check_assignments(one.assignments)
         if not dry_run:
-            self._topics.grow(topic, one.count)
+            try:
+                self._topics.grow(topic, one.count)
+            except (LogProblem, OSError) as problem:
+                raise _Refused(ErrorCode.KAFKA_STORAGE_ERROR, str(problem)) from problem

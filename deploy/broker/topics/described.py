@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, ErrorCode, Handler
 from penstock.deploy.broker.topics.configs import CONFIGS, LIST_TYPE, ConfigProblem, check
 from penstock.deploy.broker.topics.node import Node
@@ -147,7 +148,10 @@ class ConfigRequests:
         except ConfigProblem as problem:
             return ErrorCode.INVALID_CONFIG, str(problem)
         if not dry_run:
-            self._topics.configure(topic, {name: value for name, value in configs.items() if value is not None})
+            try:
+                self._topics.configure(topic, {name: value for name, value in configs.items() if value is not None})
+            except LogProblem as problem:
+                return ErrorCode.KAFKA_STORAGE_ERROR, problem.message
         return ErrorCode.NONE, None
 
     def list_config_resources(self, call: Call) -> Answer:

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import SERVED, Answer, ApiKey, Call, ErrorCode, Handler
 from penstock.deploy.broker.topics.node import Node
 from penstock.deploy.broker.topics.registry import Topic, Topics, valid_name
@@ -108,7 +109,10 @@ class MetadataRequests:
             topic = self._topics.get(name)
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION if valid_name(name) else ErrorCode.INVALID_TOPIC_EXCEPTION
             if topic is None and create and valid_name(name):
-                topic = self._topics.create(name, self._node.default_partitions, {})
+                try:
+                    topic = self._topics.create(name, self._node.default_partitions, {})
+                except (LogProblem, OSError):
+                    code = ErrorCode.KAFKA_STORAGE_ERROR
         if topic is not None:
             return self._topic(topic)
         if name is None and version < 12:
@@ -128,13 +132,13 @@ class MetadataRequests:
         node = (self._node.id,)
         return [
             {
-                "error_code": ErrorCode.NONE,
+                "error_code": ErrorCode.LEADER_NOT_AVAILABLE if partition.log.offline else ErrorCode.NONE,
                 "partition_index": partition.index,
-                "leader_id": self._node.id,
+                "leader_id": -1 if partition.log.offline else self._node.id,
                 "leader_epoch": 0,
                 "replica_nodes": node,
                 "isr_nodes": node,
-                "offline_replicas": (),
+                "offline_replicas": node if partition.log.offline else (),
                 # Nullable in the schema, but Java's admin client of 4.1 fails with null.
                 "eligible_leader_replicas": (),
                 "last_known_elr": (),

@@ -44,7 +44,10 @@ class PositionRequests:
         partition = self._topics.partition(name, one.partition_index)
         if partition is None:
             return answer | {"error_code": ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
-        found = _find(partition, one.timestamp, committed)
+        try:
+            found = _find(partition, one.timestamp, committed)
+        except LogProblem as problem:
+            return answer | {"error_code": problem.error_code}
         if found is not None:
             timestamp, offset = found
             answer |= {"offset": offset, "timestamp": timestamp, "leader_epoch": 0}
@@ -57,6 +60,8 @@ class PositionRequests:
             partition = self._topics.partition(name, one.partition)
             if partition is None:
                 return {"partition": one.partition, "error_code": ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
+            if partition.log.offline:
+                return {"partition": one.partition, "error_code": ErrorCode.KAFKA_STORAGE_ERROR}
             ends = {"leader_epoch": 0, "end_offset": partition.log.end_offset} if one.leader_epoch >= 0 else {}
             return {"partition": one.partition, "error_code": ErrorCode.NONE, **ends}
 
@@ -83,11 +88,11 @@ class PositionRequests:
             return answer | {"error_code": ErrorCode.UNKNOWN_TOPIC_OR_PARTITION}
         if "delete" not in topic.configs.get("cleanup.policy", "delete"):
             return answer | {"error_code": ErrorCode.POLICY_VIOLATION}
-        end = partition.log.end_offset
-        offset = end if one.offset == _TO_THE_END else one.offset
-        if not 0 <= offset <= end:
-            return answer | {"error_code": ErrorCode.OFFSET_OUT_OF_RANGE}
         try:
+            end = partition.log.end_offset
+            offset = end if one.offset == _TO_THE_END else one.offset
+            if not 0 <= offset <= end:
+                return answer | {"error_code": ErrorCode.OFFSET_OUT_OF_RANGE}
             partition.log.delete_before(offset)
         except LogProblem as problem:
             return answer | {"error_code": problem.error_code}

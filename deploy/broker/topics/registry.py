@@ -4,11 +4,12 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from penstock.deploy.broker.log import Appended, Journal, LogConfig, PartitionLog
+from penstock.deploy.broker.log import Appended, Journal, LogConfig, LogProblem, PartitionLog
 from penstock.deploy.broker.topics.configs import log_config
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -143,22 +144,32 @@ class Topics:
         try:
             self._grow(topic, partitions)
         except BaseException:
-            self.journal.append((name,), None)
             for partition in topic.partitions:
                 partition.destroy()
+            with suppress(LogProblem):  # a full disk; else it is there, and empty, at the next start
+                self.journal.append((name,), None)
             raise
         self._topics[name] = self._ids[topic.id] = topic
         return topic
 
     def grow(self, topic: Topic, partitions: int) -> None:
         """More partitions than now."""
+        before = len(topic.partitions)
         self._store(topic, partitions)
-        self._grow(topic, partitions)
+        try:
+            self._grow(topic, partitions)
+        except BaseException:
+            for partition in topic.partitions[before:]:
+                partition.destroy()
+            del topic.partitions[before:]
+            with suppress(LogProblem):  # else the rest is made at the next start
+                self._store(topic, before)
+            raise
 
     def configure(self, topic: Topic, configs: Mapping[str, str]) -> None:
         """Its own configs from now on, checked by the caller."""
+        self._store(topic, len(topic.partitions), configs)
         topic.configs = dict(configs)
-        self._store(topic, len(topic.partitions))
         config = log_config(topic.configs)
         for partition in topic.partitions:
             partition.log.config = config
@@ -183,8 +194,8 @@ class Topics:
                 partition.log.close()
         self.journal.close()
 
-    def _store(self, topic: Topic, partitions: int) -> None:
-        stored = _Stored(topic.id, partitions, topic.configs)
+    def _store(self, topic: Topic, partitions: int, configs: Mapping[str, str] | None = None) -> None:
+        stored = _Stored(topic.id, partitions, dict(topic.configs if configs is None else configs))
         self.journal.append((topic.name,), msgspec.msgpack.encode(stored))
 
     def _grow(self, topic: Topic, partitions: int) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from penstock.deploy.broker.log import Journal
+from penstock.deploy.broker.log import Journal, LogProblem
 from penstock.deploy.broker.protocol import ErrorCode
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,10 @@ _LAST_EPOCH = 32766  # then a new producer id: 32767 is kept for fencing
 _ID_BLOCK = 1000  # producer ids taken from the journal at once
 LONGEST_TIMEOUT_MS = 15 * 60 * 1000
 """Kafka's transaction.max.timeout.ms."""
+
+
+EXPIRATION_MS = 7 * 86_400_000
+"""Kafka's transactional.id.expiration.ms."""
 
 
 class State(StrEnum):
@@ -40,6 +44,9 @@ class State(StrEnum):
     PREPARE_ABORT = "PrepareAbort"
     COMPLETE_COMMIT = "CompleteCommit"
     COMPLETE_ABORT = "CompleteAbort"
+
+
+_UNDER_WAY = (State.ONGOING, State.PREPARE_COMMIT, State.PREPARE_ABORT)
 
 
 class Effects(Protocol):
@@ -68,6 +75,10 @@ class Transaction:
     started_ms: int = -1
     last: tuple[int, int] = (-1, -1)
     """Producer id and epoch before the last InitProducerId, which a producer may repeat with them."""
+    updated_ms: int = -1
+    """When anything of it changed last."""
+    ended: tuple[int, int, bool] = (-1, -1, False)
+    """Of its last finished transaction: producer id, epoch, whether it was committed."""
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -79,6 +90,8 @@ class _Stored(msgspec.Struct, array_like=True):
     groups: list[str]
     started_ms: int
     last: tuple[int, int]
+    updated_ms: int = -1
+    ended: tuple[int, int, bool] = (-1, -1, False)
 
 
 class Transactions:
@@ -88,9 +101,22 @@ class Transactions:
         folder: where the journal is.
         effects: what the end of a transaction changes.
         clock: the time of day in seconds.
+        expiration_ms: an id that is not used for so long is forgotten (transactional.id.expiration.ms).
+        force: put what is decided on the disk before anything is done about it, for the fsync policy `always`: else
+            a power failure could leave some of a transaction's markers, and not the decision.
     """
 
-    def __init__(self, folder: Path, effects: Effects, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        effects: Effects,
+        clock: Callable[[], float] = time.time,
+        *,
+        expiration_ms: int = EXPIRATION_MS,
+        force: bool = False,
+    ) -> None:
+        self._expiration_ms = expiration_ms
+        self._force = force
         self.journal = Journal(folder / "transactions.journal")
         self._effects = effects
         self._clock = clock
@@ -113,7 +139,10 @@ class Transactions:
     def recover(self) -> None:
         """Finish what was prepared when the broker last ended."""
         for each in self:
-            self._finish(each)
+            try:
+                self._finish(each)
+            except LogProblem:  # a full disk, a damaged log: `tick` tries again
+                log.exception("transaction %s cannot be finished now", each.id)
 
     def tick(self) -> None:
         """Abort the transactions that took too long, and fence their producers; finish what could not be finished."""
@@ -125,6 +154,31 @@ class Transactions:
                 self._finish(each)
             except Exception:  # its log takes no more, say: that is not the others' concern
                 log.exception("transaction %s cannot be finished now", each.id)
+
+    def expire(self) -> None:
+        """Forget the transactional ids that were not used for long, and are in no transaction; as Kafka."""
+        oldest = int(self._clock() * 1000) - self._expiration_ms
+        for each in self:
+            if each.state in (State.EMPTY, State.COMPLETE_COMMIT, State.COMPLETE_ABORT) and each.updated_ms <= oldest:
+                self.journal.append(("transaction", each.id), None)
+                del self._transactions[each.id]
+                self._producers.pop(each.producer_id, None)
+
+    def outcome(self, producer_id: int, epoch: int) -> bool:
+        """Whether records without an end, of a transaction that is over, were committed: a power failure may keep the
+        journal's last word and lose a marker that was written before it."""
+        each = self._producers.get(producer_id)
+        return each is not None and each.ended == (producer_id, epoch, True)
+
+    def over(self, producer_id: int, group: str) -> bool:
+        """Whether no transaction under way accounts for the producer's pending offsets."""
+        each = self._producers.get(producer_id)
+        return each is None or each.state not in _UNDER_WAY or group not in each.groups
+
+    def ended_epoch(self, producer_id: int) -> int:
+        """The epoch of the producer's last finished transaction; -1 where there is none."""
+        each = self._producers.get(producer_id)
+        return each.ended[1] if each is not None and each.ended[0] == producer_id else -1
 
     def close(self) -> None:
         self.journal.close()
@@ -150,7 +204,7 @@ class Transactions:
             return ErrorCode.INVALID_TRANSACTION_TIMEOUT, -1, -1
         each = self._transactions.get(name)
         if each is None:
-            each = self._transactions[name] = Transaction(name, self._new_id(), -1, timeout_ms)
+            each = Transaction(name, self._new_id(), -1, timeout_ms)
         elif producer_id >= 0 and (producer_id, epoch) not in ((each.producer_id, each.epoch), each.last):
             return ErrorCode.PRODUCER_FENCED, -1, -1
         if each.state is State.ONGOING:
@@ -160,6 +214,7 @@ class Transactions:
         if each.epoch >= _LAST_EPOCH:
             fresh = self._new_id(), 0
         self._move(each, producer_id=fresh[0], epoch=fresh[1], last=last, timeout_ms=timeout_ms, state=State.EMPTY)
+        self._transactions[name] = each
         self._producers.pop(last[0], None)
         self._producers[each.producer_id] = each
         return ErrorCode.NONE, each.producer_id, each.epoch
@@ -209,7 +264,7 @@ class Transactions:
     def holds_open(self, producer_id: int, topic: str, partition: int) -> bool:
         """Whether an open transaction accounts for the producer's unfinished records in that partition."""
         each = self._producers.get(producer_id)
-        return each is not None and each.state is State.ONGOING and (topic, partition) in each.partitions
+        return each is not None and each.state in _UNDER_WAY and (topic, partition) in each.partitions
 
     # -- its end
 
@@ -230,20 +285,25 @@ class Transactions:
         for group in sorted(each.groups):
             self._effects.end_offsets(group, each.producer_id, commit=commit)
         done = State.COMPLETE_COMMIT if commit else State.COMPLETE_ABORT
-        self._move(each, state=done, partitions=set(), groups=set(), started_ms=-1)
+        ended = each.producer_id, each.epoch, commit
+        self._move(each, state=done, partitions=set(), groups=set(), started_ms=-1, ended=ended)
 
     def _move(self, each: Transaction, **changes: Any) -> None:
         """Change it, in the journal first: where that fails, nothing has happened."""
+        changes["updated_ms"] = int(self._clock() * 1000)
         self._store(replace(each, **changes))
         for name, value in changes.items():
             setattr(each, name, value)
+        if self._force and each.state in (State.PREPARE_COMMIT, State.PREPARE_ABORT):
+            self.journal.sync()
 
     # -- the journal
 
     def _new_id(self) -> int:
         if self._next_id >= self._last_id:
-            self._last_id = self._next_id + _ID_BLOCK
-            self.journal.append(("producer-ids",), msgspec.msgpack.encode(self._last_id))
+            last = self._next_id + _ID_BLOCK
+            self.journal.append(("producer-ids",), msgspec.msgpack.encode(last))
+            self._last_id = last  # after it: where the journal refuses, none of the block may be given out
         self._next_id += 1
         return self._next_id - 1
 
@@ -257,6 +317,8 @@ class Transactions:
             sorted(each.groups),
             each.started_ms,
             each.last,
+            each.updated_ms,
+            each.ended,
         )
         self.journal.append(("transaction", each.id), msgspec.msgpack.encode(stored))
 
@@ -271,5 +333,7 @@ class Transactions:
             set(stored.groups),
             stored.started_ms,
             stored.last,
+            stored.updated_ms if stored.updated_ms >= 0 else int(self._clock() * 1000),
+            stored.ended,
         )
         self._transactions[name] = self._producers[each.producer_id] = each

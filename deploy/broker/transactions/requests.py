@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from penstock.deploy.broker.groups import Groups
 from penstock.deploy.broker.groups.offset_requests import read_offsets
+from penstock.deploy.broker.log import LogProblem
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, ErrorCode, Handler, milliseconds
 from penstock.deploy.broker.topics import Topics
 from penstock.deploy.broker.transactions.coordinator import Transactions
@@ -40,12 +41,15 @@ class TransactionRequests:
         }
 
     def init_producer_id(self, call: Call) -> Answer:
-        error, producer_id, epoch = self._transactions.init(
-            call.body.transactional_id,
-            milliseconds(call.body.transaction_timeout),
-            call.get("producer_id", -1),
-            call.get("producer_epoch", -1),
-        )
+        try:
+            error, producer_id, epoch = self._transactions.init(
+                call.body.transactional_id,
+                milliseconds(call.body.transaction_timeout),
+                call.get("producer_id", -1),
+                call.get("producer_epoch", -1),
+            )
+        except LogProblem:
+            error, producer_id, epoch = ErrorCode.NOT_COORDINATOR, -1, -1
         return {"error_code": _known(error, call.version, 4), "producer_id": producer_id, "producer_epoch": epoch}
 
     def add_partitions(self, call: Call) -> Answer:
@@ -55,7 +59,7 @@ class TransactionRequests:
         asked = {(topic.name, index) for topic in body.v3_and_below_topics for index in topic.partitions}
         unknown = {place for place in asked if self._topics.partition(*place) is None}
         if not error and not unknown:
-            self._transactions.add(name, partitions=asked)
+            error = self._tried(lambda: self._transactions.add(name, partitions=asked))
 
         def result(place: tuple[str, int]) -> ErrorCode:
             if error:
@@ -81,7 +85,8 @@ class TransactionRequests:
         if not error and not call.body.group_id:
             error = ErrorCode.INVALID_GROUP_ID
         if not error:
-            self._transactions.add(call.body.transactional_id, group=call.body.group_id)
+            body = call.body
+            error = self._tried(lambda: self._transactions.add(body.transactional_id, group=body.group_id))
         return {"error_code": _known(error, call.version, 2)}
 
     def commit_offsets(self, call: Call) -> Answer:
@@ -102,14 +107,28 @@ class TransactionRequests:
         accepted, answer = read_offsets(body.topics, _known(error, call.version, _NEVER), self._topics, now_ms)
         if accepted:
             group = self._groups.get_or_create(body.group_id)
-            self._groups.offsets.commit_pending(group.id, body.producer_id, accepted)
+            offsets, name = self._groups.offsets, group.id
+            error = self._tried(lambda: offsets.commit_pending(name, body.producer_id, accepted))
+            if error:
+                return read_offsets(body.topics, error, self._topics, now_ms)[1]
         return answer
 
     def end(self, call: Call) -> Answer:
         error = self._check(call)
         if not error:
-            error = self._transactions.end(call.body.transactional_id, commit=call.body.committed)
+            try:
+                error = self._transactions.end(call.body.transactional_id, commit=call.body.committed)
+            except LogProblem:  # what is decided stays so, and is finished when the disk takes it
+                error = ErrorCode.NOT_COORDINATOR
         return {"error_code": _known(error, call.version, 2)}
+
+    def _tried(self, change: Callable[[], None]) -> ErrorCode:
+        """Make a change, of which nothing has happened where the journal refuses it."""
+        try:
+            change()
+        except LogProblem:
+            return ErrorCode.NOT_COORDINATOR
+        return ErrorCode.NONE
 
     def _check(self, call: Call) -> ErrorCode:
         body = call.body

@@ -157,3 +157,16 @@ def test_one_byte_at_a_time(loop: asyncio.AbstractEventLoop, broker: Broker) -> 
     request = struct.pack(">ihhih", 10, 18, 0, 1, -1) * 3
     whole = receive(loop, broker, [request]).written
     assert receive(loop, broker, [bytes([each]) for each in request]).written == whole
+
+
+@pytest.mark.parametrize(
+    ("key", "version", "body"),
+    [(3, 1, b"\x7f\xff\xff\xff"), (0, 3, b"\xff\xff\0\1\0\0\0\0\x7f\xff\xff\xf0"), (3, 12, b"\0\xff\xff\xff\xff\x07")],
+)
+def test_an_array_reserves_no_memory(
+    loop: asyncio.AbstractEventLoop, broker: Broker, key: int, version: int, body: bytes
+) -> None:
+    """kio's decoder would ask for as much as the array says it takes, and the process be aborted."""
+    request = struct.pack(">hhih", key, version, 5, -1) + body
+    assert receive(loop, broker, [struct.pack(">i", len(request)) + request]).closed
+    assert alive(loop, broker)
