@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup run kafka test check bench durability fuzz lock clean
+.PHONY: help setup run kafka test check bench durability fuzz chaos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ durability: setup ## a hundred kill -9 under load (KILLS=, SEED=), and what is t
 
 fuzz: setup ## the broker's parsers under atheris, FUZZ_SECONDS=60 each
 	for target in requests batches records journals; do $(BIN)/python -m tests.fuzz $$target $(or $(FUZZ_SECONDS),60) || exit 1; done
+
+chaos: kafka ## campaigns of FAULTS=300 faults against workers, on every kind of broker (SEED=, BROKERS="--brokers embedded")
+	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),300) $(if $(SEED),--seed $(SEED)) $(BROKERS) --keep .penstock/chaos
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .

@@ -32,9 +32,9 @@ class Parity(msgspec.Struct, frozen=True):
     count: int
 
 
-def key_of(number: Number) -> str:
+def key_of(number: Number, keys: int = KEYS) -> str:
     """Keys spread over all partitions."""
-    return f"key-{number.n % KEYS}"
+    return f"key-{number.n % keys}"
 
 
 def remainder(tally: Tally) -> str:
@@ -43,9 +43,19 @@ def remainder(tally: Tally) -> str:
 
 
 class Counting:
-    """The pipeline and its parts."""
+    """The pipeline and its parts.
 
-    def __init__(self, prefix: str) -> None:
+    Args:
+        prefix: its name.
+        keys: how many there are.
+    """
+
+    def __init__(self, prefix: str, keys: int = KEYS) -> None:
+        self.keys = keys
+
+        def key(number: Number) -> str:
+            return key_of(number, keys)
+
         self.pipeline = Pipeline(prefix)
         self.source = Topic(f"{prefix}-source", key=str, value=Number, partitions=PARTITIONS, retention=FOREVER)
         self.tallies = Topic(f"{prefix}-tallies", key=str, value=Tally, retention=FOREVER)
@@ -53,9 +63,7 @@ class Counting:
         self.copies = Topic(f"{prefix}-copies", key=str, value=Number, retention=FOREVER)
         count = self.pipeline.group("count")
         tallied = (
-            count.stream(self.source)
-            .group_by("by-key", key_of)
-            .aggregate("tally", Tally, count=Count(), total=Sum("n"))
+            count.stream(self.source).group_by("by-key", key).aggregate("tally", Tally, count=Count(), total=Sum("n"))
         )
         tallied.to(self.tallies)
         self.tally_table: Table[str, Tally] = tallied.table
@@ -70,7 +78,7 @@ class Counting:
         path.write_text(
             "from tests.broker.counting import Counting\n"
             "from penstock.deploy import faust_app\n"
-            f"pipeline = Counting({self.pipeline.name!r}).pipeline\n"
+            f"pipeline = Counting({self.pipeline.name!r}, {self.keys}).pipeline\n"
             "def __getattr__(name):\n"
             "    if name.startswith('_'):\n"
             "        raise AttributeError(name)\n"

@@ -1,0 +1,80 @@
+"""Promises for workers to break, so that it is known that a campaign would notice: in test processes alone."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka.producer.transaction_manager import TransactionManager
+
+from penstock.agents import faust_producer
+from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.tables import checkpoint as protocol
+from penstock.tables.partition import TablePartition
+
+
+def no_fencing() -> None:
+    """Offsets are committed without the group membership, as aiokafka does it: from a zombie, too."""
+    handler = faust_producer._OffsetCommitHandler
+    stock = handler.create_request
+
+    def create_request(self: Any) -> Any:
+        self._sender.membership = (-1, "", None)
+        return stock(self)
+
+    handler.create_request = create_request  # type: ignore[method-assign]
+
+
+def no_abort() -> None:
+    """After an error an abort sends nothing, as aiokafka's: the next commit publishes what was to be undone."""
+    faust_producer._Manager.error_transaction = TransactionManager.error_transaction  # type: ignore[method-assign]
+
+
+def no_last_checkpoint() -> None:
+    """Partitions leave without a checkpoint, what is staged of them is committed later, and nobody is fenced."""
+    no_fencing()
+    run, enter = protocol.Checkpoint.run, protocol.Checkpoint.enter
+
+    async def revoke(self: protocol.Checkpoint) -> None:
+        self._leaving = True
+
+    async def run_unless_leaving(self: protocol.Checkpoint) -> bool:
+        return False if self._leaving else await run(self)
+
+    async def enter_as_whoever(self: protocol.Checkpoint, owner: protocol.Owner) -> bool:
+        if self.marks:
+            self.owner = owner
+        return await enter(self, owner)
+
+    def leave(self: protocol.Checkpoint, source: protocol.Partition, start: int, next_offset: int) -> None:
+        self._step_out()
+        self.marks[source] = next_offset
+
+    protocol.Checkpoint.revoke = revoke  # type: ignore[method-assign]
+    protocol.Checkpoint.run = run_unless_leaving  # type: ignore[method-assign]
+    protocol.Checkpoint.enter = enter_as_whoever  # type: ignore[method-assign]
+    protocol.Checkpoint.leave = leave  # type: ignore[method-assign]
+
+
+def store_first() -> None:
+    """Rows are on disk before they are committed: a store runs ahead."""
+    staged, commit = TablePartition.staged, KafkaTransaction.commit
+
+    def staged_and_written(self: TablePartition) -> Any:
+        rows = staged(self)
+        self.store.write(rows, self.position)
+        return rows
+
+    async def late_commit(self: KafkaTransaction, *given: Any) -> None:
+        await asyncio.sleep(0.1)  # or a fault would seldom fall between the two
+        await commit(self, *given)
+
+    TablePartition.staged = staged_and_written  # type: ignore[method-assign]
+    KafkaTransaction.commit = late_commit  # type: ignore[method-assign]
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "no-fencing": no_fencing,
+    "no-abort": no_abort,
+    "no-last-checkpoint": no_last_checkpoint,
+    "store-first": store_first,
+}

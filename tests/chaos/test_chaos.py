@@ -1,0 +1,50 @@
+"""Short campaigns on every kind of broker, and some that must see a broken promise. `make chaos` has the long ones."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.campaign import Campaign
+
+SEED = 11
+pytestmark = pytest.mark.timeout(420)
+
+
+def test_on_the_embedded_broker(tmp_path: Path) -> None:
+    report = Campaign("embedded", SEED, 10, tmp_path).run()
+    assert report.problems == [], report
+    assert report.records > 10_000
+    assert report.faults.total() == 10
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("kind", "only"),
+    [
+        ("kafka", ("kill", "broker-kill", "cut", "zombie", "leave")),
+        ("cluster", ("broker-kill", "kill", "broker-freeze", "join")),
+    ],
+)
+def test_on_kafka(kind: str, only: tuple[str, ...], tmp_path: Path) -> None:
+    report = Campaign(kind, SEED, 0, tmp_path, only=only, rate=1_000).run()
+    assert report.problems == [], report
+    assert report.records > 5_000
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "group", "only"),
+    [
+        ("no-fencing", "count", ("zombie", "zombie")),
+        ("no-abort", "copy", ("zombie",)),
+        ("no-last-checkpoint", "copy", ("join", "leave", "join", "leave")),
+        ("store-first", "count", ("freeze", "kill") * 3),
+    ],
+)
+def test_a_broken_promise_is_seen(sabotage: str, group: str, only: tuple[str, ...], tmp_path: Path) -> None:
+    """Soon, if not at once: a fault has to fall between two steps."""
+    for seed in range(5, 9):
+        folder = tmp_path / str(seed)
+        report = Campaign("embedded", seed, 0, folder, sabotage=sabotage, only=only, groups=(group,)).run()
+        if report.problems:
+            return
+    pytest.fail(f"four campaigns saw nothing of {sabotage}; the last: {report}")
