@@ -1,8 +1,10 @@
 """Promises for workers to break, so that it is known that a campaign would notice: in test processes alone."""
 
-import asyncio
+import os
+import signal
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from aiokafka.producer.transaction_manager import TransactionManager
 
@@ -10,6 +12,7 @@ from penstock.agents import faust_producer
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.tables import checkpoint as protocol
 from penstock.tables.partition import TablePartition
+from penstock.tables.rocksdb import RocksStore
 
 
 def no_fencing() -> None:
@@ -56,20 +59,33 @@ def no_last_checkpoint() -> None:
 
 
 def store_first() -> None:
-    """Rows are on disk before they are committed: a store runs ahead."""
+    """Rows are on disk before they are committed: a store runs ahead. Each slot's first worker dies between the two."""
     staged, commit = TablePartition.staged, KafkaTransaction.commit
+    commits = 0
+    dead = Path()
 
     def staged_and_written(self: TablePartition) -> Any:
+        nonlocal dead
         rows = staged(self)
         self.store.write(rows, self.position)
+        dead = cast(RocksStore, self.store).path.with_name("dead")
         return rows
 
     async def late_commit(self: KafkaTransaction, *given: Any) -> None:
-        await asyncio.sleep(0.1)  # or a fault would seldom fall between the two
+        nonlocal commits
+        commits += 1
+        if commits > 15:
+            _die_once(dead)
         await commit(self, *given)
 
     TablePartition.staged = staged_and_written  # type: ignore[method-assign]
     KafkaTransaction.commit = late_commit  # type: ignore[method-assign]
+
+
+def _die_once(dead: Path) -> None:
+    if not dead.exists():
+        dead.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
