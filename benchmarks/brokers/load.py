@@ -42,6 +42,7 @@ def producer(broker: str, **more: object) -> Producer:
             "bootstrap.servers": broker,
             "acks": "all",
             "linger.ms": 5,
+            "max.in.flight": 5,  # Kafka's own client's default; librdkafka's million would only queue in the broker
             "batch.size": 1_000_000,  # bytes; the default
             "queue.buffering.max.messages": _MANY,
             "queue.buffering.max.kbytes": 512 * 1024,
