@@ -17,9 +17,9 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_checkpointer import Checkpointer
 from penstock.agents.faust_consumer import BatchSchema, BatchTransport
 from penstock.agents.faust_security import credentials
+from penstock.agents.faust_outputs import kafka_transaction
 from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
-from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.stage import StageSpec
@@ -106,10 +106,10 @@ class GroupApp(faust.App):
         self.spec, self.slot, self._security = spec, slot, security
         self.failure = None
         self._written, self._replication = written, replication
-        self.transaction = KafkaTransaction(
+        self.transaction = kafka_transaction(
+            spec,
             [url.removeprefix("kafka://") for url in urls],
-            spec.app_id,
-            f"{spec.app_id}-{slot}",
+            slot,
             instance_id=settings.get("consumer_group_instance_id"),
             settings=security.client_settings(),
         )

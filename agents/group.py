@@ -12,7 +12,7 @@ from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Partitioner
 from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
-from penstock.tables.checkpoint import Checkpoint, Owner, Partition, Transaction
+from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec, changelog_topic
@@ -30,6 +30,7 @@ class GroupSpec:
         reads: declared topics that it reads.
         writes: declared topics that it writes.
         repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
+        delivery: how often outputs reach the declared topics.
     """
 
     app_id: str
@@ -38,6 +39,7 @@ class GroupSpec:
     reads: tuple[Topic[Any, Any], ...]
     writes: tuple[Topic[Any, Any], ...]
     repartitions: Mapping[str, str | int]
+    delivery: Delivery = Delivery.EXACTLY_ONCE
 
     def stage_of(self, topic: str) -> StageSpec:
         """The stage that reads a topic."""
@@ -46,6 +48,11 @@ class GroupSpec:
     def changelog(self, table: TableSpec) -> str:
         """Name of a table's changelog topic."""
         return changelog_topic(self.app_id, table.name)
+
+    @property
+    def held(self) -> frozenset[str] | None:
+        """Topics whose records wait for the commit; None where all do."""
+        return None if self.delivery is Delivery.EXACTLY_ONCE else frozenset(self.repartitions)
 
     @property
     def internal_topics(self) -> tuple[Topic[Any, Any], ...]:
