@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.pipelines import FOREVER, Count, Pipeline, Sum, Table, Topic
+from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Sum, Table, Topic
 
 PARTITIONS = 4
 KEYS = 50
@@ -45,13 +45,14 @@ def remainder(tally: Tally) -> str:
 class Counting:
     """The pipeline and its parts."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, delivery: Delivery = Delivery.EXACTLY_ONCE) -> None:
+        self.delivery = delivery
         self.pipeline = Pipeline(prefix)
         self.source = Topic(f"{prefix}-source", key=str, value=Number, partitions=PARTITIONS, retention=FOREVER)
         self.tallies = Topic(f"{prefix}-tallies", key=str, value=Tally, retention=FOREVER)
         self.parities = Topic(f"{prefix}-parities", key=str, value=Parity, retention=FOREVER)
         self.copies = Topic(f"{prefix}-copies", key=str, value=Number, retention=FOREVER)
-        count = self.pipeline.group("count")
+        count = self.pipeline.group("count", delivery=delivery)
         tallied = (
             count.stream(self.source)
             .group_by("by-key", key_of)
@@ -70,7 +71,8 @@ class Counting:
         path.write_text(
             "from tests.broker.counting import Counting\n"
             "from penstock.deploy import faust_app\n"
-            f"pipeline = Counting({self.pipeline.name!r}).pipeline\n"
+            "from penstock.pipelines import Delivery\n"
+            f"pipeline = Counting({self.pipeline.name!r}, {self.delivery}).pipeline\n"
             "def __getattr__(name):\n"
             "    if name.startswith('_'):\n"
             "        raise AttributeError(name)\n"
