@@ -6,15 +6,14 @@ from typing import Any
 
 from mode import Service
 
+from penstock.agents.exits import HUNG
+from penstock.agents.faust_failures import explain
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupRuntime
 
 HANG_SECONDS = 10.0
 """A failed worker whose shutdown hangs longer is ended the hard way: what it had staged is lost anyway, and its slot
 cannot be started again before it is gone."""
-
-EXIT_HUNG = 70
-"""Exit code of that, EX_SOFTWARE."""
 
 
 class Checkpointer(Service):
@@ -52,8 +51,11 @@ class Checkpointer(Service):
     def fail(self, exc: BaseException) -> None:
         """Commit nothing any more; the process ends even if its shutdown should hang."""
         if self.app.failure is None:
-            self.app.failure = exc
-            timer = threading.Timer(HANG_SECONDS, os._exit, (EXIT_HUNG,))
+            transaction = self.transaction
+            self.app.failure = explain(
+                exc, self.app.spec.app_id, self.app.slot, transaction.open_seconds, transaction.timeout_ms
+            )
+            timer = threading.Timer(HANG_SECONDS, os._exit, (HUNG,))
             timer.daemon = True
             timer.start()
         self.runtime.checkpoint.fail(exc)

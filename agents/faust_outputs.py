@@ -1,4 +1,4 @@
-"""At-least-once on Kafka: outputs leave at once through a producer of their own, all else commits in the transaction."""
+"""At-least-once on Kafka: outputs leave at once by a producer of their own, all else commits in the transaction."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence

@@ -11,7 +11,7 @@ wipe one. A crash between 3 and 4 leaves a store behind its changelog, and recov
 
 `Delivery` says what becomes of the outputs to declared topics. Under EXACTLY_ONCE they wait for step 2 and are part of
 the transaction. Under AT_LEAST_ONCE they leave as soon as their batch is through, outside of the transaction and
-visible at once; step 2 sees the last of them acknowledged before 3 commits what they came from, so none is lost. A crash
+visible at once; step 2 sees all of them acknowledged before 3 commits what they came from, so none is lost. A crash
 before the commit sends the batches since the last one again. Everything else goes as above under both: changelogs,
 repartition topics and source offsets commit together or not at all.
 
@@ -40,7 +40,7 @@ class Delivery(enum.Enum):
     """Once, for readers at isolation level read_committed: they see outputs with the checkpoint that follows them."""
 
     AT_LEAST_ONCE = "at-least-once"
-    """At once, and again after a crash or a fenced checkpoint: outputs since the last checkpoint come twice. For readers
+    """At once, and again after a crash or a fenced checkpoint: outputs since the last commit come twice. For readers
     that want milliseconds and can live with repeats."""
 
 

@@ -16,7 +16,6 @@ from penstock.deploy import KafkaServer, create_topics, read_topic
 from penstock.pipelines import Delivery, Topic
 from penstock.tables.checkpoint import Fenced, Owner, Transaction
 
-
 HELD: dict[Delivery, frozenset[str] | None] = {Delivery.EXACTLY_ONCE: None, Delivery.AT_LEAST_ONCE: frozenset()}
 """Topics whose records wait for the commit; None: all."""
 
