@@ -22,10 +22,12 @@ from penstock.agents.faust_outputs import kafka_transaction
 from penstock.agents.faust_security import credentials
 from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
+from penstock.agents.faust_watch import Watch
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.slot import SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
+from penstock.agents.watchdog import Limits
 from penstock.tables.rocksdb import RocksStores
 
 log = logging.getLogger("penstock.worker")
@@ -91,6 +93,7 @@ class GroupApp(faust.App):
             that could be measured, and it is how long readers of the outputs wait at most.
         replication: of topics it creates; -1 is the broker's default.
         security: how to connect.
+        limits: how long it may be unable to work before it stops.
         settings: further Faust settings.
 
     Raises:
@@ -109,6 +112,7 @@ class GroupApp(faust.App):
         checkpoint_interval: float = 0.1,
         replication: int = -1,
         security: Security = PLAINTEXT,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         **settings: Any,
     ) -> None:
         if refused := sorted(settings.keys() & {"broker_credentials", "ssl_context"}):
@@ -134,6 +138,7 @@ class GroupApp(faust.App):
         self.runtime = GroupRuntime(spec, RocksStores(folder / "tables"), self.transaction, self.transaction)
         self._interval = checkpoint_interval
         self._checkpointer: Checkpointer | None = None
+        self._limits, self._watch = limits, None
         for table in spec.tables:
             about = f"{table.key.name} -> {table.row.name}"
             self.Table(table.name, key_type=bytes, value_type=bytes, help=about)
@@ -167,6 +172,15 @@ class GroupApp(faust.App):
                 self, self.transaction, self.runtime, self._interval, loop=self.loop, beacon=self.beacon
             )
         return self._checkpointer
+
+    @property
+    def watch(self) -> Watch:
+        """What looks after this worker."""
+        if self._watch is None:
+            self._watch = Watch(self, self._limits, loop=self.loop, beacon=self.beacon)
+        return self._watch
+
+    _watch: Watch | None
 
     def _add_stage(self, stage: StageSpec) -> None:
         topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)
@@ -211,6 +225,7 @@ class GroupApp(faust.App):
             self.servers, self.spec, self._written, self._replication, self._security
         )
         await super().on_start()
+        await self.add_runtime_dependency(self.watch)
         # Whole batches live for milliseconds and are never cyclic; scanning them was a tenth to a third of the CPU.
         gc.collect()
         gc.freeze()

@@ -1,6 +1,7 @@
 """The checkpoint as a service of the worker: its producer, its interval, and what a failure does."""
 
 import os
+import sys
 import threading
 from typing import Any
 
@@ -55,10 +56,17 @@ class Checkpointer(Service):
             self.app.failure = explain(
                 exc, self.app.spec.app_id, self.app.slot, transaction.open_seconds, transaction.timeout_ms
             )
-            timer = threading.Timer(HANG_SECONDS, os._exit, (HUNG,))
+            timer = threading.Timer(HANG_SECONDS, self._end)
             timer.daemon = True
             timer.start()
         self.runtime.checkpoint.fail(exc)
+
+    def _end(self) -> None:
+        """The shutdown hangs: say why there was one, and end."""
+        app = self.app
+        sys.stderr.write(f"{app.spec.app_id}[{app.slot}] stopped: {app.failure} (its shutdown hung)\n")
+        sys.stderr.flush()
+        os._exit(HUNG)
 
     async def revoke(self) -> None:
         """Take a last checkpoint of partitions that are leaving. A failure stops the worker."""

@@ -6,6 +6,7 @@ new owner would process those records a second time. With `require_stable` the b
 """
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -52,6 +53,9 @@ class StableCoordinator(GroupCoordinator):
                     committed[TopicPartition(topic, partition)] = OffsetAndMetadata(offset, metadata)
         return committed
 
+    answered: float | None = None
+    """When the group's coordinator last answered, on the monotonic clock."""
+
     # ---- static members
 
     leaves: Callable[[], bool] = staticmethod(lambda: False)
@@ -61,7 +65,9 @@ class StableCoordinator(GroupCoordinator):
     async def _send_req(self, request: Any) -> Any:
         if type(request) is HeartbeatRequest and self._group_instance_id is not None:
             request = StaticHeartbeat(self.group_id, self.generation, self.member_id, self._group_instance_id)
-        return await super()._send_req(request)
+        answer = await super()._send_req(request)
+        self.answered = time.monotonic()
+        return answer
 
     async def _maybe_leave_group(self) -> None:
         if self._group_instance_id is not None and self.generation > 0 and self._closing.done() and self.leaves():
@@ -88,7 +94,7 @@ class StableConsumer(AIOKafkaConsumer):
     aiokafka's module would change every consumer of the process, copying `start` would freeze 60 lines of it here,
     and changing the coordinator after `start` would be too late for a consumer that was given its topics before: it
     has fetched offsets by then. So the assignment inside `start` is intercepted: nothing runs between the
-    coordinator's construction and the change of its class, and the two classes differ in methods and in no state of aiokafka's.
+    coordinator's construction and the change of its class, and the new class finds all of aiokafka's state as it was.
     """
 
     leaves: Callable[[], bool] = staticmethod(lambda: False)

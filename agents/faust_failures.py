@@ -35,14 +35,14 @@ def explain(exc: BaseException, group: str, slot: str, open_seconds: float | Non
         if not member and open_seconds is not None and open_seconds * 1000 >= timeout_ms:
             told: PenstockError = TransactionTimedOut(
                 f"group {group!r}, slot {slot!r}: its transaction was open for {open_seconds:.1f} s, and the broker "
-                f"aborts those of more than {timeout_ms / 1000:g} s. Was the process stopped, or a broker away? Nothing "
-                "of it was committed; a restart goes on from the last commit"
+                f"aborts those of more than {timeout_ms / 1000:g} s. Was the process stopped, or a broker away? "
+                "Nothing of it was committed; a restart goes on from the last commit"
             )
         else:
             told = SlotTaken(
-                f"another worker with slot {slot!r} of group {group!r} has started, and this one can commit nothing any "
-                f"more ({type(cause).__name__}). Two workers must not share a slot: stop one, or start it with another "
-                "--slot (or $PENSTOCK_SLOT)"
+                f"another worker with slot {slot!r} of group {group!r} has started, and this one can commit nothing "
+                f"any more ({type(cause).__name__}). Two workers must not share a slot: stop one, or start it with "
+                "another --slot (or $PENSTOCK_SLOT)"
             )
         told.__cause__ = exc
         return told

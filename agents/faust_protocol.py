@@ -1,8 +1,8 @@
 """Three Kafka requests that aiokafka 0.14 does not speak yet, and the error codes that come with them.
 
 Exactly-once needs two: TxnOffsetCommit v3 carries the group membership, so that the broker refuses a member that has
-lost its partitions (KIP-447), and OffsetFetch v7 can wait for offsets of a transaction that is still being decided. Heartbeat v3 names the static member.
-Every broker since Kafka 2.5 answers them.
+lost its partitions (KIP-447), and OffsetFetch v7 can wait for offsets of a transaction that is still being decided.
+Heartbeat v3 names the static member. Every broker since Kafka 2.5 answers them.
 """
 
 from typing import Any

@@ -133,6 +133,8 @@ class GroupRuntime:
         self.records = 0
         self.progress: dict[Partition, int] = {}
         """Per source partition the next offset to process, since the last seek."""
+        self.working: dict[Partition, RecordBatch] = {}
+        """Batches in flight, for a watchdog to name."""
         self.moved = asyncio.Event()
         """Set after each batch."""
         self._specs = {table.name: table for table in spec.tables}
@@ -154,18 +156,22 @@ class GroupRuntime:
         checkpoint = self.checkpoint
         if not await checkpoint.enter(Owner(batch.generation, batch.member)):
             return False
+        source = batch.topic, batch.partition
+        self.working[source] = batch
         try:
             await self.stages[batch.topic].process(batch)
             await self.transaction.spill()  # before leave(): no checkpoint may begin meanwhile
         except BaseException as exc:
             checkpoint.leave_failed(exc)
             raise
+        finally:
+            del self.working[source]
         try:
-            checkpoint.leave((batch.topic, batch.partition), batch.start, batch.next)
+            checkpoint.leave(source, batch.start, batch.next)
         except RuntimeError as exc:  # a gap: what it staged must never be committed
             checkpoint.fail(exc)
             raise
-        self.progress[batch.topic, batch.partition] = batch.next
+        self.progress[source] = batch.next
         self.records += len(batch)
         self.moved.set()
         return True

@@ -65,8 +65,8 @@ class SlotLock:
     def _text(self, pid: int | None) -> str:
         who = f"process {pid}" if pid else "another process"
         return (
-            f"slot {self._slot!r} of group {self._group!r} is taken: {who} holds {self.path}. Two workers must not share "
-            "a slot: stop that one, or give this one another --slot (or $PENSTOCK_SLOT)"
+            f"slot {self._slot!r} of group {self._group!r} is taken: {who} holds {self.path}. Two workers must not "
+            "share a slot: stop that one, or give this one another --slot (or $PENSTOCK_SLOT)"
         )
 
     def release(self) -> None:

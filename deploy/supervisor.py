@@ -111,8 +111,8 @@ class Supervisor:
                     await process.wait()
 
     async def roll(self) -> bool:
-        """Restart the workers one by one: each takes its last checkpoint, keeps its place in the group, and is back with
-        its partitions, reading, before the next one stops.
+        """Restart the workers one by one: each takes its last checkpoint, keeps its place in the group, and is back
+        with its partitions, reading, before the next one stops.
 
         Returns:
             Whether all were restarted; else it has said why not, and the rest run on as they were.

@@ -15,7 +15,7 @@ from tests.broker.running import PENSTOCK, finish, process, produce, read, until
 
 @pytest.fixture(params=["embedded", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Where the workers run: both brokers. The embedded one expires members that disconnect, as `penstock up` has it."""
+    """Where the workers run. The embedded broker expires members that disconnect, as `penstock up` has it."""
     if request.param == "kafka":
         kafka: KafkaServer = request.getfixturevalue("kafka")
         yield kafka.bootstrap
