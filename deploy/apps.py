@@ -48,5 +48,5 @@ def faust_app(
         data=chosen.data.absolute(),
         slot=chosen.slot,
         security=chosen.security,
-        **{"limits": chosen.limits, **settings},
+        **{"limits": chosen.limits, "checkpoint_interval": chosen.checkpoint, **settings},
     )

@@ -11,6 +11,7 @@ from penstock.tables.errors import PenstockError
 
 DEFAULT_BROKER = "127.0.0.1:9092"
 COMMAND_CONFIG = "PENSTOCK_COMMAND_CONFIG"
+CHECKPOINT = "PENSTOCK_CHECKPOINT_SECONDS"
 DEFAULT_LIMITS = Limits()
 _LIMITS = tuple(field.name for field in fields(Limits))
 
@@ -26,6 +27,7 @@ class Settings:
         security: how to connect. The file that $PENSTOCK_COMMAND_CONFIG names, else neither TLS nor SASL.
         limits: how long a worker may be unable to work. $PENSTOCK_BLOCKED_SECONDS, else 30; $PENSTOCK_STALLED_SECONDS,
             else 120; $PENSTOCK_SILENT_SECONDS, else 90.
+        checkpoint: seconds between checkpoints. $PENSTOCK_CHECKPOINT_SECONDS, else 0.1.
     """
 
     broker: str
@@ -33,6 +35,7 @@ class Settings:
     slot: str
     security: Security = PLAINTEXT
     limits: Limits = DEFAULT_LIMITS
+    checkpoint: float = 0.1
 
     @classmethod
     def of(
@@ -46,7 +49,7 @@ class Settings:
 
         Raises:
             SecurityError: the file of $PENSTOCK_COMMAND_CONFIG cannot be used.
-            PenstockError: a limit is not a number of seconds above 0.
+            PenstockError: a limit or the interval is not a number of seconds above 0.
         """
         env = os.environ
         return cls(
@@ -55,6 +58,7 @@ class Settings:
             slot or env.get("PENSTOCK_SLOT", "0"),
             security or (Security.read(file) if (file := env.get(COMMAND_CONFIG)) else PLAINTEXT),
             Limits(**{name: _seconds(text) for name in _LIMITS if (text := f"PENSTOCK_{name.upper()}_SECONDS") in env}),
+            _seconds(CHECKPOINT) if CHECKPOINT in env else cls.checkpoint,
         )
 
 
