@@ -17,6 +17,5 @@ delays = Topic(f"{run}-stateless", key=str, value=Delay, partitions=PARTITIONS, 
 results = Topic(f"{run}-keyed", key=str, value=Result, partitions=PARTITIONS, retention=FOREVER)
 
 pipeline.group("stateless", delivery=delivery).stream(source).filter(has_departed).map(to_delay).to(delays)
-pipeline.group("keyed", delivery=delivery).stream(source).aggregate(
-    "per-key", Result, n=Count(), total=Sum("distance")
-).to(results)
+keyed = pipeline.group("keyed", delivery=delivery).stream(source)
+keyed.aggregate("per-key", Result, n=Count(), total=Sum("distance")).to(results)

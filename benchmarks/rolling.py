@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from penstock.deploy import Consumer, KafkaServer, Producer, Slot, Supervisor, create_topics
-from tests.broker.counting import Counting, Number
+from tests.broker.counting import PARTITIONS, Counting, Number
+from tests.broker.running import until
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ class Roll:
             reading = asyncio.ensure_future(self._read())
             await supervisor.ready()
             loading = asyncio.ensure_future(self._load(over))
-            await self._settled()
+            await until(self._settled, "every worker has its share")
             await asyncio.sleep(5)
             before = self._assignments()
             began = time.monotonic()
@@ -67,8 +68,7 @@ class Roll:
             await asyncio.sleep(3)
             over.set()
             await loading
-            while len(self.seen) < self.sent:
-                await asyncio.sleep(0.1)
+            await until(self._all_seen, "every record came out")
             reading.cancel()
             after = self._assignments()
             await supervisor.stop()
@@ -101,12 +101,9 @@ class Roll:
 
     async def _read(self) -> None:
         async with Consumer(self.broker, self.counting.copies) as consumer:
-            while True:
-                records = await consumer.take(timeout=1.0)
-                now = time.monotonic()
-                for record in records:
-                    self.repeated += record.value.n in self.seen
-                    self.seen.setdefault(record.value.n, now)
+            async for record in consumer:
+                self.repeated += record.value.n in self.seen
+                self.seen.setdefault(record.value.n, time.monotonic())
 
     def _assignments(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
@@ -114,13 +111,13 @@ class Roll:
             found.setdefault(slot, []).append(count)
         return found
 
-    async def _settled(self) -> None:
+    async def _all_seen(self) -> bool:
+        return len(self.seen) == self.sent
+
+    async def _settled(self) -> bool:
         """Every worker has a share."""
-        while True:
-            last = [counts[-1] for counts in self._assignments().values()]
-            if len(last) == len(self.slots) and sum(map(int, last)) == 4:
-                return
-            await asyncio.sleep(0.1)
+        last = [counts[-1] for counts in self._assignments().values()]
+        return len(last) == len(self.slots) and sum(map(int, last)) == PARTITIONS
 
 
 if __name__ == "__main__":
