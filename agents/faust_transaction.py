@@ -72,6 +72,8 @@ class KafkaTransaction:
 
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted."""
+        for _, _, future in self._sent:  # after a failure nobody asks for them any more
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._producer is not None:
             await self._producer.stop()
 
