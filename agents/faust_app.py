@@ -24,10 +24,10 @@ from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
 from penstock.agents.faust_watch import Watch
 from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.slot import SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
-from penstock.agents.watchdog import Limits
 from penstock.tables.rocksdb import RocksStores
 
 log = logging.getLogger("penstock.worker")
@@ -132,7 +132,7 @@ class GroupApp(faust.App):
             spec,
             [url.removeprefix("kafka://") for url in urls],
             slot,
-            instance_id=self.conf.consumer_group_instance_id or None,
+            instance_id=conf["consumer_group_instance_id"] or None,
             settings=security.client_settings(),
         )
         self.runtime = GroupRuntime(spec, RocksStores(folder / "tables"), self.transaction, self.transaction)

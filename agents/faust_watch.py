@@ -6,7 +6,8 @@ from typing import Any
 
 from mode import Service
 
-from penstock.agents.watchdog import Limits, LoopWatch
+from penstock.agents.limits import Limits
+from penstock.agents.watchdog import LoopWatch
 from penstock.tables.errors import PenstockError
 
 LOOK_SECONDS = 0.25

@@ -5,8 +5,8 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
-from penstock.agents.watchdog import Limits
 from penstock.tables.errors import PenstockError
 
 DEFAULT_BROKER = "127.0.0.1:9092"
