@@ -3,8 +3,9 @@
 import gc
 import logging
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from faust.worker import Worker
 from mode.supervisors import CrashingSupervisor
 
 from penstock.agents.batch import RecordBatch
+from penstock.agents.exits import UNSTARTABLE
 from penstock.agents.faust_checkpointer import Checkpointer
 from penstock.agents.faust_consumer import BatchSchema, BatchTransport
+from penstock.agents.faust_outputs import kafka_transaction
 from penstock.agents.faust_security import credentials
 from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
-from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.agents.faust_watch import Watch
 from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
+from penstock.agents.slot import SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
 from penstock.tables.rocksdb import RocksStores
 
@@ -50,7 +55,18 @@ SETTINGS: dict[str, Any] = {
 
 
 class QuickWorker(Worker):
-    """Faust's worker without its second of sleep at the end."""
+    """Faust's worker without its second of sleep at the end. SIGTERM and SIGINT: take the last checkpoint, give the
+    place in the group up, end. SIGHUP: the same, but keep the place for the slot's next process."""
+
+    def install_signal_handlers(self) -> None:
+        """Faust's, and SIGHUP."""
+        super().install_signal_handlers()
+        if hasattr(signal, "SIGHUP"):
+            self.loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+
+    def _on_sighup(self) -> None:
+        self.app.stopping_to_return = True
+        self._schedule_shutdown(signal.SIGHUP)
 
     async def start(self) -> None:
         """Start, and keep why that failed: the command line would only log it."""
@@ -77,6 +93,7 @@ class GroupApp(faust.App):
             that could be measured, and it is how long readers of the outputs wait at most.
         replication: of topics it creates; -1 is the broker's default.
         security: how to connect.
+        limits: how long it may be unable to work before it stops.
         settings: further Faust settings.
 
     Raises:
@@ -95,27 +112,33 @@ class GroupApp(faust.App):
         checkpoint_interval: float = 0.1,
         replication: int = -1,
         security: Security = PLAINTEXT,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
         **settings: Any,
     ) -> None:
-        if own := sorted(settings.keys() & {"broker_credentials", "ssl_context"}):
-            raise ValueError(f"{', '.join(own)}: give security=Security(...), which holds for every connection")
+        if refused := sorted(settings.keys() & {"broker_credentials", "ssl_context"}):
+            raise ValueError(f"{', '.join(refused)}: give security=Security(...), which holds for every connection")
         urls = [f"kafka://{server.strip()}" for server in broker.removeprefix("kafka://").split(",")]
         folder = data / spec.app_id / slot
-        conf = {**SETTINGS, "broker": urls, "datadir": folder, "Worker": QuickWorker, **settings}
+        own = {"broker": urls, "datadir": folder, "Worker": QuickWorker}
+        conf = {**SETTINGS, **own, "consumer_group_instance_id": f"{spec.app_id}-{slot}", **settings}
         super().__init__(spec.app_id, broker_credentials=credentials(security), **conf)
         self.spec, self.slot, self._security = spec, slot, security
         self.failure = None
+        self.stopping_to_return = False
+        self.on_ready: Callable[[], None] = lambda: None
+        self._lock = SlotLock(folder, spec.app_id, slot)
         self._written, self._replication = written, replication
-        self.transaction = KafkaTransaction(
+        self.transaction = kafka_transaction(
+            spec,
             [url.removeprefix("kafka://") for url in urls],
-            spec.app_id,
-            f"{spec.app_id}-{slot}",
-            instance_id=settings.get("consumer_group_instance_id"),
+            slot,
+            instance_id=conf["consumer_group_instance_id"] or None,
             settings=security.client_settings(),
         )
         self.runtime = GroupRuntime(spec, RocksStores(folder / "tables"), self.transaction, self.transaction)
         self._interval = checkpoint_interval
         self._checkpointer: Checkpointer | None = None
+        self._limits, self._watch = limits, None
         for table in spec.tables:
             about = f"{table.key.name} -> {table.row.name}"
             self.Table(table.name, key_type=bytes, value_type=bytes, help=about)
@@ -124,6 +147,17 @@ class GroupApp(faust.App):
 
     failure: BaseException | None
     """Why the worker failed."""
+
+    on_ready: Callable[[], None]
+    """Called each time the streams of an assignment begin."""
+
+    stopping_to_return: bool
+    """The slot will be started again at once: its place in the group is kept."""
+
+    @property
+    def gives_place_up(self) -> bool:
+        """Whether others take the partitions over when this worker ends, and not after its session."""
+        return not self.stopping_to_return and self.failure is None
 
     @property
     def servers(self) -> list[str]:
@@ -138,6 +172,15 @@ class GroupApp(faust.App):
                 self, self.transaction, self.runtime, self._interval, loop=self.loop, beacon=self.beacon
             )
         return self._checkpointer
+
+    @property
+    def watch(self) -> Watch:
+        """What looks after this worker."""
+        if self._watch is None:
+            self._watch = Watch(self, self._limits, loop=self.loop, beacon=self.beacon)
+        return self._watch
+
+    _watch: Watch | None
 
     def _add_stage(self, stage: StageSpec) -> None:
         topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)
@@ -176,11 +219,13 @@ class GroupApp(faust.App):
         super()._create_directories()
 
     async def on_start(self) -> None:
-        """Check the topics before anything is read."""
+        """Take the slot, then check the topics, before anything is read or written."""
+        await self._lock.acquire()
         self.runtime.partitions = await ensure_topics(
             self.servers, self.spec, self._written, self._replication, self._security
         )
         await super().on_start()
+        await self.add_runtime_dependency(self.watch)
         # Whole batches live for milliseconds and are never cyclic; scanning them was a tenth to a third of the CPU.
         gc.collect()
         gc.freeze()
@@ -195,7 +240,8 @@ def run_worker(app: GroupApp, *, loglevel: str = "info") -> int:
     """Run a worker in this process until a signal or a failure.
 
     Returns:
-        The process's exit code: 0 after a signal, 1 after a failure, which is printed as one line.
+        The process's exit code: 0 after a signal, 1 after a failure, which is printed as one line, 2 after one that a
+        restart would meet again: the slot has another worker.
     """
     _use_uvloop()
     worker = QuickWorker(app, loglevel=loglevel, quiet=True, redirect_stdouts=False)
@@ -209,7 +255,7 @@ def run_worker(app: GroupApp, *, loglevel: str = "info") -> int:
     if app.failure is not None:
         sys.stderr.write(f"{app.spec.app_id}[{app.slot}] stopped: {app.failure}\n")
         sys.stderr.flush()
-        return 1
+        return UNSTARTABLE if isinstance(app.failure, SlotTaken) else 1
     return code if isinstance(code, int) else 0
 
 

@@ -1,20 +1,20 @@
 """The checkpoint as a service of the worker: its producer, its interval, and what a failure does."""
 
 import os
+import sys
 import threading
 from typing import Any
 
 from mode import Service
 
+from penstock.agents.exits import HUNG
+from penstock.agents.faust_failures import explain
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupRuntime
 
 HANG_SECONDS = 10.0
 """A failed worker whose shutdown hangs longer is ended the hard way: what it had staged is lost anyway, and its slot
 cannot be started again before it is gone."""
-
-EXIT_HUNG = 70
-"""Exit code of that, EX_SOFTWARE."""
 
 
 class Checkpointer(Service):
@@ -52,11 +52,21 @@ class Checkpointer(Service):
     def fail(self, exc: BaseException) -> None:
         """Commit nothing any more; the process ends even if its shutdown should hang."""
         if self.app.failure is None:
-            self.app.failure = exc
-            timer = threading.Timer(HANG_SECONDS, os._exit, (EXIT_HUNG,))
+            transaction = self.transaction
+            self.app.failure = explain(
+                exc, self.app.spec.app_id, self.app.slot, transaction.open_seconds, transaction.timeout_ms
+            )
+            timer = threading.Timer(HANG_SECONDS, self._end)
             timer.daemon = True
             timer.start()
         self.runtime.checkpoint.fail(exc)
+
+    def _end(self) -> None:
+        """The shutdown hangs: say why there was one, and end."""
+        app = self.app
+        sys.stderr.write(f"{app.spec.app_id}[{app.slot}] stopped: {app.failure} (its shutdown hung)\n")
+        sys.stderr.flush()
+        os._exit(HUNG)
 
     async def revoke(self) -> None:
         """Take a last checkpoint of partitions that are leaving. A failure stops the worker."""

@@ -81,6 +81,7 @@ class BatchConsumer(driver.Consumer):
         """Finish the batch in flight, checkpoint it, and only then let Faust drop its bookkeeping."""
         app = self.app
         try:
+            app.watch.reading = False
             self.stop_flow()
             app.flow_control.suspend()  # agents take no further batch
             app.flow_control.clear()  # queued ones are dropped; nothing of them is staged

@@ -6,21 +6,23 @@ new owner would process those records a second time. With `require_stable` the b
 """
 
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from penstock.agents.faust_protocol import StableOffsetFetch
+from penstock.agents.faust_protocol import StableOffsetFetch, StaticHeartbeat
 
 log = logging.getLogger(__name__)
 
 
 class StableCoordinator(GroupCoordinator):
-    """aiokafka's group coordinator, fetching offsets with `require_stable`."""
+    """aiokafka's group coordinator, fetching offsets with `require_stable`, and static members that know their name."""
 
     async def _do_fetch_commit_offsets(
         self, partitions: Iterable[TopicPartition]
@@ -51,6 +53,30 @@ class StableCoordinator(GroupCoordinator):
                     committed[TopicPartition(topic, partition)] = OffsetAndMetadata(offset, metadata)
         return committed
 
+    answered: float | None = None
+    """When the group's coordinator last answered, on the monotonic clock."""
+
+    # ---- static members
+
+    leaves: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether a static member that closes gives its place up. aiokafka's never do, so others would wait for the end of
+    its session."""
+
+    async def _send_req(self, request: Any) -> Any:
+        if type(request) is HeartbeatRequest and self._group_instance_id is not None:
+            request = StaticHeartbeat(self.group_id, self.generation, self.member_id, self._group_instance_id)
+        answer = await super()._send_req(request)
+        self.answered = time.monotonic()
+        return answer
+
+    async def _maybe_leave_group(self) -> None:
+        if self._group_instance_id is not None and self.generation > 0 and self._closing.done() and self.leaves():
+            try:
+                await self._send_req(LeaveGroupRequest(self.group_id, self.member_id))
+            except errors.KafkaError as exc:
+                log.warning("%s could not leave its group, its session has to end: %r", self._group_instance_id, exc)
+        await super()._maybe_leave_group()
+
     def _check(self, code: int) -> None:
         """Raise the exception of an error code; forget a coordinator that says it is not ours any more."""
         error = errors.for_code(code)
@@ -68,8 +94,11 @@ class StableConsumer(AIOKafkaConsumer):
     aiokafka's module would change every consumer of the process, copying `start` would freeze 60 lines of it here,
     and changing the coordinator after `start` would be too late for a consumer that was given its topics before: it
     has fetched offsets by then. So the assignment inside `start` is intercepted: nothing runs between the
-    coordinator's construction and the change of its class, and the two classes differ in one method and in no state.
+    coordinator's construction and the change of its class, and the new class finds all of aiokafka's state as it was.
     """
+
+    leaves: Callable[[], bool] = staticmethod(lambda: False)
+    """See `StableCoordinator.leaves`."""
 
     @property
     def _coordinator(self) -> Any:
@@ -79,4 +108,5 @@ class StableConsumer(AIOKafkaConsumer):
     def _coordinator(self, coordinator: Any) -> None:
         if type(coordinator) is GroupCoordinator:
             coordinator.__class__ = StableCoordinator
+            coordinator.leaves = self.leaves
         self.__dict__["_coordinator"] = coordinator

@@ -206,6 +206,7 @@ class FetchThread(AIOKafkaConsumerThread):
         """
         consumer = super()._create_worker_consumer(transport)
         consumer.__class__ = StableConsumer
+        consumer.leaves = lambda: self.consumer.app.gives_place_up
         consumer._isolation_level = "read_committed"
         # Faust fixes this at 1.5 s. Other requests queue behind a long poll on the same connection, so it is also
         # what a rebalance or a recovery waits for.

@@ -58,6 +58,12 @@ class _Manager(TransactionManager):
         self._txn_partitions, self._txn_consumer_group = partitions, group
         self._transaction_waiter.exception()  # retrieved: the caller gets it from its own future
 
+    def fatal_error(self, exc: Exception) -> None:
+        """Fail the producer for good."""
+        super().fatal_error(exc)
+        if self._transaction_waiter is not None and self._transaction_waiter.done():
+            self._transaction_waiter.exception()  # retrieved, as above
+
 
 class _OffsetCommitHandler(TxnOffsetCommitHandler):
     """TxnOffsetCommit with the membership, and with errors that concern the member and not the producer."""

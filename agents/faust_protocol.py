@@ -1,17 +1,28 @@
-"""Two Kafka requests that aiokafka 0.14 does not speak yet, and the error codes that come with them.
+"""Three Kafka requests that aiokafka 0.14 does not speak yet, and the error codes that come with them.
 
-Exactly-once needs both: TxnOffsetCommit v3 carries the group membership, so that the broker refuses a member that has
+Exactly-once needs two: TxnOffsetCommit v3 carries the group membership, so that the broker refuses a member that has
 lost its partitions (KIP-447), and OffsetFetch v7 can wait for offsets of a transaction that is still being decided.
-Every broker since Kafka 2.5 answers them.
+Heartbeat v3 names the static member. Every broker since Kafka 2.5 answers them.
 """
 
 from typing import Any
 
 from aiokafka import errors
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Int64, Schema, TaggedFields
+from aiokafka.protocol.types import (
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Int64,
+    Schema,
+    String,
+    TaggedFields,
+)
 
 _TEXT = CompactString("utf-8")
+_PLAIN = String("utf-8")
 _NO_TAGS: dict[int, bytes] = {}
 
 
@@ -148,6 +159,25 @@ class OffsetFetchRequest_v7(RequestStruct):  # noqa: N801
     )
 
 
+class HeartbeatResponse_v3(Response):  # noqa: N801
+    """One error code."""
+
+    API_KEY = 12
+    API_VERSION = 3
+    SCHEMA = Schema(("throttle_time_ms", Int32), ("error_code", Int16))
+
+
+class HeartbeatRequest_v3(RequestStruct):  # noqa: N801
+    """A heartbeat that names the static member."""
+
+    API_KEY = 12
+    API_VERSION = 3
+    RESPONSE_TYPE = HeartbeatResponse_v3
+    SCHEMA = Schema(
+        ("group_id", _PLAIN), ("generation_id", Int32), ("member_id", _PLAIN), ("group_instance_id", _PLAIN)
+    )
+
+
 def _required(request: Request[Any], version: int, versions: dict[int, tuple[int, int]]) -> None:
     """Raise IncompatibleBrokerVersion unless a connection's negotiated `versions` cover `version` of the request.
 
@@ -218,5 +248,30 @@ class StableOffsetFetch(Request[OffsetFetchRequest_v7]):
         return super().prepare(versions)
 
     def build(self, request_struct_class: type[OffsetFetchRequest_v7]) -> OffsetFetchRequest_v7:
+        """Fill the wire structure."""
+        return request_struct_class(*self._fields)
+
+
+class StaticHeartbeat(Request[HeartbeatRequest_v3]):
+    """Heartbeat v3: tells a static member whose place another process took from one whose session has ended.
+
+    Args:
+        group_id: The consumer group.
+        generation: The member's generation.
+        member_id: Its id.
+        instance_id: Its `group.instance.id`.
+    """
+
+    API_KEY = 12
+
+    def __init__(self, group_id: str, generation: int, member_id: str, instance_id: str) -> None:
+        self._fields = (group_id, generation, member_id, instance_id)
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """Build the request, or raise IncompatibleBrokerVersion where the broker is older than Kafka 2.5."""
+        _required(self, 3, versions)
+        return super().prepare(versions)
+
+    def build(self, request_struct_class: type[HeartbeatRequest_v3]) -> HeartbeatRequest_v3:
         """Fill the wire structure."""
         return request_struct_class(*self._fields)

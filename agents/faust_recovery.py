@@ -147,6 +147,8 @@ class BatchRecovery(Recovery):
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
         log.info("ready: %d stream partitions", len(streams))
+        app.watch.reading = True
+        app.on_ready()
 
     async def _bootstrap(self, tps: set[Any], generation: int) -> None:
         """Read topics that fill joined tables to where they end now, before the streams that join them begin."""

@@ -58,6 +58,8 @@ class KafkaTransaction:
         self._outbox: BatchWriter | None = None
         self._sending = asyncio.Lock()
         self._begun = False
+        self._begun_at = 0.0
+        self.timeout_ms = timeout_ms
         self._changelogs: dict[Partition, Any] = {}
         self._sent: list[tuple[Partition, int, asyncio.Future[Any]]] = []
         self._positions: dict[Partition, int] = {}
@@ -70,6 +72,8 @@ class KafkaTransaction:
 
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted."""
+        for _, _, future in self._sent:  # after a failure nobody asks for them any more
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
         if self._producer is not None:
             await self._producer.stop()
 
@@ -120,10 +124,18 @@ class KafkaTransaction:
         if not batches:
             return []
         async with self._sending:  # several stages spill at once, and a transaction begins once
-            if not self._begun:
-                await self.producer.begin_transaction()
-                self._begun = True
+            await self._begin()
             return [((tp.topic, tp.partition), n, future) for tp, n, future in await self.outbox.send_all(batches)]
+
+    async def _begin(self) -> None:
+        if not self._begun:
+            await self.producer.begin_transaction()
+            self._begun, self._begun_at = True, time.time()  # the wall clock: a suspended machine's stands still
+
+    @property
+    def open_seconds(self) -> float | None:
+        """How long the transaction has been open; None where none is."""
+        return time.time() - self._begun_at if self._begun else None
 
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
@@ -149,9 +161,7 @@ class KafkaTransaction:
 
     async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         """See `Transaction.commit`."""
-        if not self._begun:
-            await self.producer.begin_transaction()
-            self._begun = True
+        await self._begin()
         try:
             await self.producer.send_offsets(
                 offsets,

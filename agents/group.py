@@ -12,7 +12,7 @@ from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Partitioner
 from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
-from penstock.tables.checkpoint import Checkpoint, Owner, Partition, Transaction
+from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec, changelog_topic
@@ -30,6 +30,7 @@ class GroupSpec:
         reads: declared topics that it reads.
         writes: declared topics that it writes.
         repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
+        delivery: how often outputs reach the declared topics.
     """
 
     app_id: str
@@ -38,6 +39,7 @@ class GroupSpec:
     reads: tuple[Topic[Any, Any], ...]
     writes: tuple[Topic[Any, Any], ...]
     repartitions: Mapping[str, str | int]
+    delivery: Delivery = Delivery.EXACTLY_ONCE
 
     def stage_of(self, topic: str) -> StageSpec:
         """The stage that reads a topic."""
@@ -46,6 +48,11 @@ class GroupSpec:
     def changelog(self, table: TableSpec) -> str:
         """Name of a table's changelog topic."""
         return changelog_topic(self.app_id, table.name)
+
+    @property
+    def held(self) -> frozenset[str] | None:
+        """Topics whose records wait for the commit; None where all do."""
+        return None if self.delivery is Delivery.EXACTLY_ONCE else frozenset(self.repartitions)
 
     @property
     def internal_topics(self) -> tuple[Topic[Any, Any], ...]:
@@ -126,6 +133,8 @@ class GroupRuntime:
         self.records = 0
         self.progress: dict[Partition, int] = {}
         """Per source partition the next offset to process, since the last seek."""
+        self.working: dict[Partition, RecordBatch] = {}
+        """Batches in flight, for a watchdog to name."""
         self.moved = asyncio.Event()
         """Set after each batch."""
         self._specs = {table.name: table for table in spec.tables}
@@ -147,18 +156,22 @@ class GroupRuntime:
         checkpoint = self.checkpoint
         if not await checkpoint.enter(Owner(batch.generation, batch.member)):
             return False
+        source = batch.topic, batch.partition
+        self.working[source] = batch
         try:
             await self.stages[batch.topic].process(batch)
             await self.transaction.spill()  # before leave(): no checkpoint may begin meanwhile
         except BaseException as exc:
             checkpoint.leave_failed(exc)
             raise
+        finally:
+            del self.working[source]
         try:
-            checkpoint.leave((batch.topic, batch.partition), batch.start, batch.next)
+            checkpoint.leave(source, batch.start, batch.next)
         except RuntimeError as exc:  # a gap: what it staged must never be committed
             checkpoint.fail(exc)
             raise
-        self.progress[batch.topic, batch.partition] = batch.next
+        self.progress[source] = batch.next
         self.records += len(batch)
         self.moved.set()
         return True

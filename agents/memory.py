@@ -1,6 +1,6 @@
 """Kafka's part in one process's memory: logs, group offsets, transactions. The test driver runs groups on it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from penstock.agents.batch import RecordBatch
@@ -50,10 +50,17 @@ class MemoryBroker:
 
 
 class MemoryTransaction:
-    """Outbox and transaction of one group on a MemoryBroker: everything appears at the commit, or never."""
+    """Outbox and transaction of one group on a MemoryBroker: everything appears at the commit, or never.
 
-    def __init__(self, broker: MemoryBroker, group: str) -> None:
-        self._broker, self._group = broker, group
+    Args:
+        broker: where it goes.
+        group: the consumer group.
+        held: at-least-once: topics whose records wait for the commit; those of others appear at the end of their
+            batch. Default None: all wait, as exactly-once has it.
+    """
+
+    def __init__(self, broker: MemoryBroker, group: str, held: Collection[str] | None = None) -> None:
+        self._broker, self._group, self._held = broker, group, held
         self._collected: list[tuple[str, int, list[Row]]] = []
         self._sent: list[tuple[str, int, list[Row]]] = []
 
@@ -76,7 +83,14 @@ class MemoryTransaction:
         self._collected.append((topic, partition, list(zip(keys, values, timestamps, given, strict=True))))
 
     async def spill(self) -> None:
-        """See `Transaction.spill`. Memory holds everything anyway."""
+        """See `Transaction.spill`. What is collected for the commit may be held: it is in memory anyway."""
+        if self._held is not None:
+            collected, self._collected = self._collected, []
+            for topic, partition, rows in collected:
+                if topic in self._held:
+                    self._collected.append((topic, partition, rows))
+                else:
+                    self._broker.append(topic, partition, rows)
 
     async def send_ahead(self) -> None:
         """See `Transaction.send_ahead`. Nothing is gained by it here."""

@@ -67,7 +67,7 @@ async def _benchmarks(arguments: argparse.Namespace, server: KafkaServer | None,
     session = f"bench-{os.getpid()}-{int(time.time())}"
     backlog = Backlog.of_flights(arguments.records)
     chosen = {
-        name: [c for c in CANDIDATES[name] if not arguments.candidate or c.name in arguments.candidate]
+        name: [c for c in CANDIDATES[name] if (c.name in arguments.candidate if arguments.candidate else not c.asked)]
         for name in arguments.workload or CANDIDATES
     }
     console.print(
@@ -138,7 +138,7 @@ def _tell(workload: str, number: str, run: Measurement) -> None:
     others = "" if run.others is None else f"others {run.others:>4.0%}  "
     verdict = "[green]right[/]" if run.right else f"[red]WRONG: {run.outputs:,} outputs, not {run.expected:,}[/]"
     console.print(
-        f"{workload:<9} {number} {run.candidate:<8} {run.rate:>9,.0f} records/s  {run.cpu_us:>6.2f} us CPU  "
+        f"{workload:<9} {number} {run.candidate:<15} {run.rate:>9,.0f} records/s  {run.cpu_us:>6.2f} us CPU  "
         f"{run.cores:.2f} cores  {run.peak_mb:>4.0f} MB  start {run.start_seconds:.1f} s  "
         f"{others}{verdict}",
         highlight=False,

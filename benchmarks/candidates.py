@@ -2,7 +2,8 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SHORT = 30_000
@@ -55,12 +56,16 @@ class Candidate:
         what: a few words beside it.
         arguments: of the Python interpreter; {workload}, {broker}, {data} and {parent} are filled in.
         short: it gets the short backlog.
+        environment: what it has beside the case's.
+        asked: it runs only where `--candidate` names it.
     """
 
     name: str
     what: str
     arguments: tuple[str, ...]
     short: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    asked: bool = False
 
     def command(self, case: Case) -> list[str]:
         """The command of a run."""
@@ -76,14 +81,31 @@ _FAUST = ("-m", "faust", "-A", "benchmarks.faust_agent", "--loop", "uvloop", "wo
 BASE = "penstock"
 """The candidate that ratios refer to."""
 
+_AT_LEAST_ONCE = {"BENCH_DELIVERY": "at-least-once"}
+_EACH_SECOND = {"PENSTOCK_CHECKPOINT_SECONDS": "1"}
+_DELIVERIES = (
+    Candidate("penstock-alo", "at-least-once", (*_WORKER, *_SETTINGS), environment=_AT_LEAST_ONCE, asked=True),
+    Candidate("penstock-1s", "exactly-once, each 1 s", (*_WORKER, *_SETTINGS), environment=_EACH_SECOND, asked=True),
+    Candidate(
+        "penstock-alo-1s",
+        "at-least-once, each 1 s",
+        (*_WORKER, *_SETTINGS),
+        environment=_AT_LEAST_ONCE | _EACH_SECOND,
+        asked=True,
+    ),
+)
+"""Against BASE, which is exactly-once with a checkpoint each 100 ms."""
+
 CANDIDATES: dict[str, tuple[Candidate, ...]] = {
     "stateless": (
         Candidate(BASE, "exactly-once", (*_WORKER, *_SETTINGS)),
         Candidate("aiokafka", "bare client, at-least-once", _LOOP),
         Candidate("faust", "stock agent, at-least-once", _FAUST, short=True),
+        *_DELIVERIES,
     ),
     "keyed": (
         Candidate(BASE, "exactly-once; RocksDB table with changelog", (*_WORKER, *_SETTINGS)),
         Candidate("aiokafka", "bare client, at-least-once; a dict, no state store", _LOOP),
+        *_DELIVERIES,
     ),
 }

@@ -73,7 +73,7 @@ async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Measure
     load, started = os.getloadavg()[0], time.monotonic()
     with (case.data / "worker.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *candidate.command(case), env=case.environment, cwd=ROOT,
+            *candidate.command(case), env={**case.environment, **candidate.environment}, cwd=ROOT,
             stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:

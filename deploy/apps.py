@@ -30,7 +30,8 @@ def faust_app(
         data: see `Settings`.
         slot: see `Settings`.
         security: see `Settings`.
-        settings: further Faust settings, and `checkpoint_interval` (seconds) and `replication` of `GroupApp`.
+        settings: further Faust settings, and `checkpoint_interval` (seconds) and `replication` and
+            `limits` of `GroupApp`.
 
     Raises:
         TopologyError: the pipeline has problems; all of them are listed.
@@ -47,5 +48,5 @@ def faust_app(
         data=chosen.data.absolute(),
         slot=chosen.slot,
         security=chosen.security,
-        **settings,
+        **{"limits": chosen.limits, "checkpoint_interval": chosen.checkpoint, **settings},
     )

@@ -1,13 +1,19 @@
 """Where a worker finds its broker and keeps its data: arguments, else the environment, else one machine's defaults."""
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
+from penstock.tables.errors import PenstockError
 
 DEFAULT_BROKER = "127.0.0.1:9092"
 COMMAND_CONFIG = "PENSTOCK_COMMAND_CONFIG"
+CHECKPOINT = "PENSTOCK_CHECKPOINT_SECONDS"
+DEFAULT_LIMITS = Limits()
+_LIMITS = tuple(field.name for field in fields(Limits))
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,17 @@ class Settings:
         data: folder for tables. $PENSTOCK_DATA, else .penstock/data.
         slot: which of a group's workers this is; two at a time must not share one. $PENSTOCK_SLOT, else 0.
         security: how to connect. The file that $PENSTOCK_COMMAND_CONFIG names, else neither TLS nor SASL.
+        limits: how long a worker may be unable to work. $PENSTOCK_BLOCKED_SECONDS, else 30; $PENSTOCK_STALLED_SECONDS,
+            else 120; $PENSTOCK_SILENT_SECONDS, else 90.
+        checkpoint: seconds between checkpoints. $PENSTOCK_CHECKPOINT_SECONDS, else 0.1.
     """
 
     broker: str
     data: Path
     slot: str
     security: Security = PLAINTEXT
+    limits: Limits = DEFAULT_LIMITS
+    checkpoint: float = 0.1
 
     @classmethod
     def of(
@@ -38,6 +49,7 @@ class Settings:
 
         Raises:
             SecurityError: the file of $PENSTOCK_COMMAND_CONFIG cannot be used.
+            PenstockError: a limit or the interval is not a number of seconds above 0.
         """
         env = os.environ
         return cls(
@@ -45,4 +57,17 @@ class Settings:
             Path(data or env.get("PENSTOCK_DATA", ".penstock/data")),
             slot or env.get("PENSTOCK_SLOT", "0"),
             security or (Security.read(file) if (file := env.get(COMMAND_CONFIG)) else PLAINTEXT),
+            Limits(**{name: _seconds(text) for name in _LIMITS if (text := f"PENSTOCK_{name.upper()}_SECONDS") in env}),
+            _seconds(CHECKPOINT) if CHECKPOINT in env else cls.checkpoint,
         )
+
+
+def _seconds(variable: str) -> float:
+    text = os.environ[variable]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise PenstockError(f"${variable} is {text!r}; give a number of seconds above 0, such as 30")
+    return seconds

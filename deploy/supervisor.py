@@ -1,4 +1,5 @@
-"""Worker processes, one per slot: started, restarted after a failure, stopped together, and never left behind."""
+"""Worker processes, one per slot: started, restarted after a failure or one by one, stopped together, and never left
+behind."""
 
 import asyncio
 import contextlib
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from penstock.agents.exits import UNSTARTABLE
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.settings import COMMAND_CONFIG
 
@@ -22,8 +24,8 @@ a worker ran for the last's length."""
 STOP_SECONDS = 30.0
 """A worker gets so long after SIGTERM: a checkpoint may wait for a broker. Then SIGKILL."""
 
-UNSTARTABLE = 2
-"""Exit code of a worker that would fail the same way again: a wrong module, a broken topology."""
+READY_SECONDS = 120.0
+"""A restarted worker gets so long until it reads its partitions, its tables restored; else a rolling restart ends."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Supervisor:
         self._restarts, self._log, self._say, self._security = restarts, log, say, security
         self._processes: dict[Slot, asyncio.subprocess.Process] = {}
         self._tails: dict[Slot, list[str]] = {}
+        self._ready: dict[Slot, asyncio.Event] = {slot: asyncio.Event() for slot in self.slots}
+        self._returning: set[Slot] = set()
         self._stopping = asyncio.Event()
         self.failure: WorkerFailed | None = None
         self.restarted = 0
@@ -106,6 +110,58 @@ class Supervisor:
                     process.kill()
                     await process.wait()
 
+    async def roll(self) -> bool:
+        """Restart the workers one by one: each takes its last checkpoint, keeps its place in the group, and is back
+        with its partitions, reading, before the next one stops.
+
+        Returns:
+            Whether all were restarted; else it has said why not, and the rest run on as they were.
+        """
+        if self._returning:
+            self._say("a rolling restart is under way")
+            return False
+        for slot in self.slots:
+            process = self._processes.get(slot)
+            if self._stopping.is_set() or process is None or process.returncode is not None:
+                self._say(f"{slot} is not running: the rolling restart ends before it")
+                return False
+            self._returning.add(slot)
+            started = time.monotonic()
+            try:
+                await self._again(slot, process)
+            except TimeoutError:
+                self._say(f"{slot} is not back after {READY_SECONDS:g} s: the rolling restart ends here")
+                return False
+            finally:
+                self._returning.discard(slot)
+            if self._stopping.is_set():
+                return False
+            self._say(f"{slot} restarted in {time.monotonic() - started:.1f} s")
+        return True
+
+    async def _again(self, slot: Slot, process: asyncio.subprocess.Process) -> None:
+        ready = self._ready[slot]
+        ready.clear()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGHUP)
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+        waits = [asyncio.ensure_future(each.wait()) for each in (ready, self._stopping)]
+        try:
+            done, _ = await asyncio.wait(waits, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if not done:
+            raise TimeoutError
+
+    async def ready(self) -> None:
+        """Wait until every worker reads its partitions."""
+        for event in self._ready.values():
+            await event.wait()
+
     def kill(self, slot: Slot) -> int:
         """End a worker with SIGKILL, as a failing machine would; it is started again. Returns its process id."""
         process = self._processes[slot]
@@ -123,6 +179,8 @@ class Supervisor:
         while not self._stopping.is_set():
             started = time.monotonic()
             code = await self._run_once(slot)
+            if slot in self._returning and not self._stopping.is_set():
+                continue
             if self._stopping.is_set() or code == 0:
                 return
             if time.monotonic() - started > LAST_DELAY:
@@ -139,13 +197,14 @@ class Supervisor:
             delay = min(LAST_DELAY, 2 * delay)
 
     async def _run_once(self, slot: Slot) -> int:
-        with _secured(self._security) as (options, passed):
+        with _secured(self._security) as (options, passed), self._listening(slot) as telling:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "penstock.deploy.worker", self._module, slot.group,
                 "--broker", self._broker, "--data", str(self._data), "--slot", str(slot.number),
-                "--loglevel", self._loglevel, "--parent", str(os.getpid()), *options,
+                "--loglevel", self._loglevel, "--parent", str(os.getpid()), "--ready-fd", str(telling), *options,
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if name != COMMAND_CONFIG}, pass_fds=passed,
+                env={name: value for name, value in os.environ.items() if name != COMMAND_CONFIG},
+                pass_fds=(*passed, telling), process_group=0,  # Ctrl-C is for the supervisor, which stops them
             )  # fmt: skip
         self._processes[slot] = process
         tail = self._tails[slot] = []
@@ -157,6 +216,26 @@ class Supervisor:
             tail.append(line.decode("utf-8", "replace"))
             del tail[:-50]
         return await process.wait()
+
+    @contextlib.contextmanager
+    def _listening(self, slot: Slot) -> Iterator[int]:
+        """A descriptor for the worker, which writes to it each time that it begins to read its partitions."""
+        ready, loop = self._ready[slot], asyncio.get_running_loop()
+        ready.clear()
+        reading, telling = os.pipe()
+
+        def told() -> None:
+            if os.read(reading, 64):
+                ready.set()
+            else:  # the worker has ended
+                loop.remove_reader(reading)
+                os.close(reading)
+
+        loop.add_reader(reading, told)
+        try:
+            yield telling
+        finally:
+            os.close(telling)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -136,7 +137,8 @@ def _show(progress: Progress, bars: Mapping[str, TaskID], lags: Mapping[str, Lag
 
 @contextlib.contextmanager
 def _on_signals(supervisor: Supervisor) -> Any:
-    """SIGINT and SIGTERM stop the workers, once each has taken its last checkpoint."""
+    """SIGINT and SIGTERM stop the workers, once each has taken its last checkpoint. SIGHUP restarts them one by one,
+    unless it says that the terminal is gone: that stops them, too."""
     loop = asyncio.get_running_loop()
     stops: list[Any] = []
 
@@ -144,13 +146,24 @@ def _on_signals(supervisor: Supervisor) -> Any:
         if not stops:
             stops.append(asyncio.ensure_future(supervisor.stop()))
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+    terminal, rolls = os.isatty(0), set[Any]()
+
+    def roll() -> None:
+        if terminal and not os.isatty(0):
+            stop()
+        else:
+            rolls.add(asyncio.ensure_future(supervisor.roll()))
+
+    handlers = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: roll}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in handlers:
             loop.remove_signal_handler(number)
+        for task in rolls:
+            task.cancel()
 
 
 __all__ = ["Run", "WorkerFailed"]

@@ -1,6 +1,7 @@
 """One worker process, `python -m penstock.deploy.worker MODULE GROUP`: `penstock worker` starts and supervises them."""
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None, security: "Security | None" = None) -> int:
-    """Run a worker until a signal or a failure. Exit codes: 0 stopped, 1 failed, 2 it could not be started."""
+    """Run a worker until a signal or a failure. Exit codes: 0 stopped, 1 failed, 2 it could not be started or must not
+    be started again."""
     arguments = _parser().parse_args(argv)
     if arguments.parent:
         die_with(arguments.parent)
@@ -29,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--command-config")
     parser.add_argument("--loglevel", default="info")
     parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--ready-fd", type=int, default=-1)
     return parser
 
 
@@ -52,7 +55,14 @@ def run(arguments: Any, security: "Security | None" = None) -> int:
     except PenstockError as exc:
         sys.stderr.write(f"error: {exc}\n")
         return 2
+    if arguments.ready_fd >= 0:
+        app.on_ready = lambda: _tell(arguments.ready_fd)
     return run_worker(app, loglevel=arguments.loglevel)
+
+
+def _tell(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a supervisor that ended takes this process with it
+        os.write(descriptor, b".")
 
 
 def die_with(parent: int) -> None:

@@ -13,6 +13,7 @@ from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.pipelines.topology import Topology
 from penstock.tables.aggregates import Aggregator, Count, Max, Mean, Min, Sum
+from penstock.tables.checkpoint import Delivery
 from penstock.tables.errors import PenstockError
 from penstock.tables.serdes import INT32, INT64, Serde, UnknownType, json, msgpack, nullable
 
@@ -25,6 +26,7 @@ __all__ = [
     "Aggregated",
     "Aggregator",
     "Count",
+    "Delivery",
     "Group",
     "Max",
     "Mean",

@@ -33,6 +33,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
         reads=group.reads,
         writes=group.writes,
         repartitions=_repartitions(group),
+        delivery=group.delivery,
     )
 
 

@@ -12,6 +12,7 @@ from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import label_of, name_of
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.tables.aggregates import Fields
+from penstock.tables.checkpoint import Delivery
 from penstock.tables.specs import changelog_topic
 
 
@@ -47,13 +48,14 @@ class TableDescription(msgspec.Struct, frozen=True):
     changelog: str
 
 
-class GroupDescription(msgspec.Struct, frozen=True):
+class GroupDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """One consumer group."""
 
     name: str
     id: str
     stages: tuple[StageDescription, ...]
     tables: tuple[TableDescription, ...]
+    delivery: str = Delivery.EXACTLY_ONCE.value
 
 
 class TopicDescription(msgspec.Struct, frozen=True):
@@ -102,7 +104,7 @@ def _group(group: GroupTopology) -> GroupDescription:
         )
         for table, _ in group.tables
     )
-    return GroupDescription(group.name, group.app_id, stages, tables)
+    return GroupDescription(group.name, group.app_id, stages, tables, group.delivery.value)
 
 
 def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
@@ -151,7 +153,8 @@ def _text(description: Description) -> Iterator[str]:
         config = "".join(f", {name}={value}" for name, value in topic.config.items())
         yield f"  topic {topic.name}: {topic.key} -> {topic.value}{count}{config}"
     for group in description.groups:
-        yield f"  group {group.name}  ({group.id})"
+        told = "" if group.delivery == Delivery.EXACTLY_ONCE.value else f", {group.delivery}"
+        yield f"  group {group.name}  ({group.id}{told})"
         for stage in group.stages:
             yield f"    stage {stage.name} <- {', '.join(stage.reads)}"
             for i, step in enumerate(stage.steps):
@@ -176,7 +179,8 @@ def _mermaid(description: Description) -> Iterator[str]:
     for name in (*declared, *sorted(internal.difference(declared))):
         yield f'  {_id("t", name)}[/"{name}"/]'
     for group in description.groups:
-        yield f'  subgraph {_id("g", group.id)}["{group.id}"]'
+        told = "" if group.delivery == Delivery.EXACTLY_ONCE.value else f", {group.delivery}"
+        yield f'  subgraph {_id("g", group.id)}["{group.id}{told}"]'
         for stage in group.stages:
             steps = "<br/>".join(step.step.replace('"', "#quot;") for step in stage.steps)
             yield f'    {_id("s", group.id, stage.name)}["<b>{stage.name}</b><br/>{steps}"]'

@@ -263,7 +263,7 @@ class _DrivenGroup:
 
     def _start(self) -> None:
         broker, app_id = self.driver.broker, self.spec.app_id
-        transaction = MemoryTransaction(broker, app_id)
+        transaction = MemoryTransaction(broker, app_id, self.spec.held)
         self.runtime = GroupRuntime(self.spec, self._disk, transaction, transaction)
         self.runtime.partitions = self.counts
         committed = broker.offsets.get(app_id, {})

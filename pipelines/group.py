@@ -9,6 +9,7 @@ from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, python_type
 from penstock.pipelines.stream import Stream
 from penstock.pipelines.table import Table
+from penstock.tables.checkpoint import Delivery
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
 
@@ -26,10 +27,13 @@ class Group:
     Attributes:
         name: unique in the pipeline.
         app_id: PIPELINE.GROUP, the consumer group's id.
+        delivery: how often outputs reach the topics that it writes.
     """
 
-    def __init__(self, pipeline: "Pipeline", name: str, location: Location) -> None:
-        self.pipeline, self.name, self.location = pipeline, name, location
+    def __init__(
+        self, pipeline: "Pipeline", name: str, location: Location, delivery: Delivery = Delivery.EXACTLY_ONCE
+    ) -> None:
+        self.pipeline, self.name, self.location, self.delivery = pipeline, name, location, delivery
         self.app_id = f"{pipeline.name}.{name}"
         self._steps: list[s.Step] = []
         self._tables: list[tuple[TableSpec, Topic[Any, Any] | None, Location]] = []

@@ -10,6 +10,7 @@ from penstock.agents.location import Location
 from penstock.agents.stage import Inlet, StageSpec
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec
+from penstock.tables.checkpoint import Delivery
 from penstock.tables.specs import TableSpec, repartition_topic
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class GroupTopology:
         name: its name; app_id: PIPELINE.NAME.
         steps: every step, each after its inputs.
         own_tables: tables that only agents' bodies write: spec, the topic they are beside, location.
+        delivery: how often outputs reach the topics that it writes.
     """
 
     name: str
@@ -31,6 +33,7 @@ class GroupTopology:
     location: Location
     steps: tuple[s.Step, ...]
     own_tables: tuple[tuple[TableSpec, Topic[Any, Any] | None, Location], ...]
+    delivery: Delivery = Delivery.EXACTLY_ONCE
 
     def repartition(self, step: s.GroupBy) -> str:
         """Name of a GroupBy's repartition topic."""
@@ -118,7 +121,7 @@ class Topology:
     @classmethod
     def of(cls, name: str, location: Location, groups: "Iterable[Group]") -> "Topology":
         """The topology of declared groups."""
-        made = tuple(GroupTopology(g.name, g.app_id, g.location, g.steps, g.own_tables) for g in groups)
+        made = tuple(GroupTopology(g.name, g.app_id, g.location, g.steps, g.own_tables, g.delivery) for g in groups)
         return cls(name, location, made)
 
     def group(self, name: str) -> GroupTopology:

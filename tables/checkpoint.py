@@ -8,9 +8,22 @@
 
 A failure before 4 drops everything staged, so a store never runs ahead of what was committed and a crash never has to
 wipe one. A crash between 3 and 4 leaves a store behind its changelog, and recovery replays the difference.
+
+`Delivery` says what becomes of the outputs to declared topics. Under EXACTLY_ONCE they wait for step 2 and are part of
+the transaction. Under AT_LEAST_ONCE they leave as soon as their batch is through, outside of the transaction and
+visible at once; step 2 sees all of them acknowledged before 3 commits what they came from, so none is lost. A crash
+before the commit sends the batches since the last one again. Everything else goes as above under both: changelogs,
+repartition topics and source offsets commit together or not at all.
+
+That is why tables are exact under both. Changelog records outside of a transaction could not make them so, whatever
+source offsets they carried: the group refuses a frozen worker's offsets after it thaws, but nothing refuses the rows it
+sends before them, and where those came last, compaction would keep them and delete the newer ones. Nor would a
+repartition topic with doubled records leave the next stage's table right. And since a table after a crash is as of the
+committed offsets, what is sent again is what was sent before: the same results, not later ones.
 """
 
 import asyncio
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -18,6 +31,17 @@ from penstock.tables.partition import TablePartition
 
 Partition = tuple[str, int]
 """(topic, partition)"""
+
+
+class Delivery(enum.Enum):
+    """How often a record's outputs reach the topics that a group writes. Its tables are exact either way."""
+
+    EXACTLY_ONCE = "exactly-once"
+    """Once, for readers at isolation level read_committed: they see outputs with the checkpoint that follows them."""
+
+    AT_LEAST_ONCE = "at-least-once"
+    """At once, and again after a crash or a fenced checkpoint: outputs since the last commit come twice. For readers
+    that want milliseconds and can live with repeats."""
 
 
 class Owner(NamedTuple):
@@ -40,7 +64,8 @@ class Transaction(Protocol):
         ...
 
     async def spill(self) -> None:
-        """Send collected outputs early if they have grown large. Called inside a batch, never beside a checkpoint."""
+        """Send what need not wait for the checkpoint: outputs under AT_LEAST_ONCE, and collected ones that have grown
+        large. Called at the end of a batch, never beside a checkpoint."""
         ...
 
     async def send_ahead(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.pipelines import FOREVER, Count, Pipeline, Sum, Table, Topic
+from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Sum, Table, Topic
 
 PARTITIONS = 4
 KEYS = 50
@@ -47,11 +47,12 @@ class Counting:
 
     Args:
         prefix: its name.
+        delivery: of the group `count`.
         keys: how many there are.
     """
 
-    def __init__(self, prefix: str, keys: int = KEYS) -> None:
-        self.keys = keys
+    def __init__(self, prefix: str, delivery: Delivery = Delivery.EXACTLY_ONCE, keys: int = KEYS) -> None:
+        self.delivery, self.keys = delivery, keys
 
         def key(number: Number) -> str:
             return key_of(number, keys)
@@ -61,7 +62,7 @@ class Counting:
         self.tallies = Topic(f"{prefix}-tallies", key=str, value=Tally, retention=FOREVER)
         self.parities = Topic(f"{prefix}-parities", key=str, value=Parity, retention=FOREVER)
         self.copies = Topic(f"{prefix}-copies", key=str, value=Number, retention=FOREVER)
-        count = self.pipeline.group("count")
+        count = self.pipeline.group("count", delivery=delivery)
         tallied = (
             count.stream(self.source).group_by("by-key", key).aggregate("tally", Tally, count=Count(), total=Sum("n"))
         )
@@ -78,7 +79,8 @@ class Counting:
         path.write_text(
             "from tests.broker.counting import Counting\n"
             "from penstock.deploy import faust_app\n"
-            f"pipeline = Counting({self.pipeline.name!r}, {self.keys}).pipeline\n"
+            "from penstock.pipelines import Delivery\n"
+            f"pipeline = Counting({self.pipeline.name!r}, {self.delivery}, {self.keys}).pipeline\n"
             "def __getattr__(name):\n"
             "    if name.startswith('_'):\n"
             "        raise AttributeError(name)\n"

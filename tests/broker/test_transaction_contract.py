@@ -9,11 +9,15 @@ import pytest
 from aiokafka import TopicPartition
 
 from penstock.agents.faust_coordinator import StableConsumer
+from penstock.agents.faust_outputs import AtLeastOnceTransaction
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.deploy import KafkaServer, create_topics, read_topic
-from penstock.pipelines import Topic
+from penstock.pipelines import Delivery, Topic
 from penstock.tables.checkpoint import Fenced, Owner, Transaction
+
+HELD: dict[Delivery, frozenset[str] | None] = {Delivery.EXACTLY_ONCE: None, Delivery.AT_LEAST_ONCE: frozenset()}
+"""Topics whose records wait for the commit; None: all."""
 
 
 class Place(Protocol):
@@ -49,7 +53,7 @@ class Topics:
 class InMemory(Topics):
     """On a MemoryBroker."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, delivery: Delivery = Delivery.EXACTLY_ONCE) -> None:
         super().__init__(prefix)
         self.broker = MemoryBroker()
         for topic in (self.out, self.changelog, self.source):
@@ -57,7 +61,7 @@ class InMemory(Topics):
         self.owner = Owner(1, "member")
         self.broker.owners[prefix] = self.owner
         self.group = prefix
-        self.transaction = MemoryTransaction(self.broker, prefix)
+        self.transaction = MemoryTransaction(self.broker, prefix, HELD[delivery])
 
     async def visible(self, topic: Topic[bytes, bytes]) -> list[tuple[bytes, bytes | None]]:
         return [(row[0] or b"", row[1]) for row in self.broker.topics[topic.name][0]]
@@ -72,12 +76,14 @@ class InMemory(Topics):
 class OnKafka(Topics):
     """On a real Kafka, as a member of a real group."""
 
-    def __init__(self, prefix: str, bootstrap: str, consumer: Any) -> None:
+    def __init__(self, prefix: str, bootstrap: str, consumer: Any, delivery: Delivery) -> None:
         super().__init__(prefix)
         self.bootstrap, self.consumer = bootstrap, consumer
         coordinator = consumer._coordinator
         self.owner = Owner(coordinator.generation, coordinator.member_id)
-        self.transaction = KafkaTransaction([bootstrap], prefix, f"{prefix}-0")
+        where: Any = ([bootstrap], prefix, f"{prefix}-0")
+        held = HELD[delivery]
+        self.transaction = KafkaTransaction(*where) if held is None else AtLeastOnceTransaction(*where, held=held)
 
     async def visible(self, topic: Topic[bytes, bytes]) -> list[tuple[bytes, bytes | None]]:
         return [(r.key, r.value) async for records in read_topic(self.bootstrap, topic) for r in records]
@@ -99,11 +105,21 @@ Open = Callable[[], AbstractAsyncContextManager[Place]]
 @pytest.fixture(params=["memory", "kafka"])
 def place(request: pytest.FixtureRequest, topic_prefix: str) -> Open:
     """Opens the place of one test."""
+    return opened(request, topic_prefix, Delivery.EXACTLY_ONCE)
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def at_least_once(request: pytest.FixtureRequest, topic_prefix: str) -> Open:
+    """The same with outputs that leave at once."""
+    return opened(request, topic_prefix, Delivery.AT_LEAST_ONCE)
+
+
+def opened(request: pytest.FixtureRequest, topic_prefix: str, delivery: Delivery) -> Open:
     if request.param == "memory":
 
         @asynccontextmanager
         async def memory() -> AsyncIterator[Place]:
-            yield InMemory(topic_prefix)
+            yield InMemory(topic_prefix, delivery)
 
         return memory
     server: KafkaServer = request.getfixturevalue("kafka")
@@ -116,7 +132,7 @@ def place(request: pytest.FixtureRequest, topic_prefix: str) -> Open:
             topics.source.name, bootstrap_servers=server.bootstrap, group_id=topic_prefix, enable_auto_commit=False
         )
         async with consumer:
-            found = OnKafka(topic_prefix, server.bootstrap, consumer)
+            found = OnKafka(topic_prefix, server.bootstrap, consumer, delivery)
             await found.transaction.start()
             try:
                 yield found
@@ -237,3 +253,56 @@ def test_much_output_leaves_early_and_still_appears_at_once(place: Open) -> None
         ]
 
     run(place, body)
+
+
+# ---- at-least-once
+
+
+def test_outputs_appear_with_their_batch_and_rows_with_the_commit(at_least_once: Open) -> None:
+    async def body(at: Place) -> None:
+        emit(at, b"1", b"2")
+        assert await at.visible(at.out) == []
+        await at.transaction.spill()
+        await acknowledged(at.transaction)
+        assert await at.visible(at.out) == [(b"k", b"1"), (b"k", b"2")]
+        emit(at, b"3")
+        await at.transaction.spill()
+        await prepare(at.transaction, at.changelog.name, (b"a", b"row"))
+        assert await at.visible(at.out) == [(b"k", b"1"), (b"k", b"2"), (b"k", b"3")]
+        assert await at.visible(at.changelog) == []
+        assert await at.committed() is None
+        await at.transaction.commit({(at.source.name, 0): 3}, at.owner)
+        assert await at.visible(at.changelog) == [(b"a", b"row")]
+        assert await at.committed() == 3
+        assert at.transaction.position(at.changelog.name, 0) == await at.end(at.changelog)
+        assert at.transaction.empty
+
+    run(at_least_once, body)
+
+
+@pytest.mark.parametrize("fenced", [False, True], ids=["aborted", "fenced"])
+def test_an_abort_keeps_what_left_and_drops_the_rest(at_least_once: Open, fenced: bool) -> None:
+    async def body(at: Place) -> None:
+        emit(at, b"left")
+        await at.transaction.spill()
+        await prepare(at.transaction, at.changelog.name, (b"a", b"dropped"))
+        if fenced:
+            with pytest.raises(Fenced):
+                await at.transaction.commit({(at.source.name, 0): 9}, Owner(at.owner.generation, "somebody-else"))
+        emit(at, b"of an unfinished batch")
+        await at.transaction.abort()
+        assert at.transaction.empty
+        emit(at, b"left again")
+        await at.transaction.spill()
+        await prepare(at.transaction, at.changelog.name, (b"a", b"kept"))
+        await at.transaction.commit({(at.source.name, 0): 1}, at.owner)
+        assert await at.visible(at.out) == [(b"k", b"left"), (b"k", b"left again")]
+        assert await at.visible(at.changelog) == [(b"a", b"kept")]
+        assert await at.committed() == 1
+
+    run(at_least_once, body)
+
+
+async def acknowledged(transaction: Transaction) -> None:
+    """What left is on the broker; nothing is committed, nothing else is sent."""
+    await transaction.send_ahead()

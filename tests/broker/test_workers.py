@@ -12,6 +12,7 @@ import pytest
 from penstock.agents.partitioner import partition_of
 from penstock.deploy import BrokerServer, KafkaServer, Run, Slot, Supervisor, WorkerFailed
 from penstock.deploy.lag import LagMonitor
+from penstock.pipelines import Delivery
 from penstock.pipelines.compiling import compile_group
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStores
@@ -41,7 +42,7 @@ async def check_tallies(broker: str, counting: Counting, count: int) -> None:
     assert sum(parities.values()) == count
 
 
-def tables_on_disk(counting: Counting, data: Path, slots: int) -> dict[str, Any]:
+def tables_on_disk(counting: Counting, data: Path, slots: int, name: str = "tally") -> dict[str, Any]:
     """The newest store of each partition, as the stopped workers left them."""
     spec = compile_group(counting.pipeline.topology, "count")
     newest: dict[tuple[str, int], tuple[int, dict[str, Any]]] = {}
@@ -55,7 +56,7 @@ def tables_on_disk(counting: Counting, data: Path, slots: int) -> dict[str, Any]
                 if at not in newest or part.position > newest[at][0]:
                     newest[at] = (part.position, rows)
                 part.close()
-    return {key: row for (table, _), (_, rows) in newest.items() if table == "tally" for key, row in rows.items()}
+    return {key: row for (table, _), (_, rows) in newest.items() if table == name for key, row in rows.items()}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -96,6 +97,43 @@ def test_a_killed_worker_ends_with_the_same_table(
     assert {key: row.count for key, row in tables_on_disk(counting, tmp_path, 1).items()} == {
         f"key-{k}": 1_200 for k in range(50)
     }
+
+
+def test_at_least_once_loses_nothing_and_its_tables_are_exact(
+    kafka: KafkaServer, topic_prefix: str, tmp_path: Path
+) -> None:
+    counting = Counting(topic_prefix, Delivery.AT_LEAST_ONCE)
+    killed: list[int] = []
+    remainders: Counter[str] = Counter()
+
+    def kill(supervisor: Supervisor, lags: Any) -> None:
+        lag = lags.get("count")
+        if lag is not None and len(killed) < 4 and lag.done > len(killed) * 25_000 and supervisor.pid(Slot("count", 0)):
+            killed.append(supervisor.kill(Slot("count", 0)))
+
+    async def main() -> None:
+        await produce(kafka.bootstrap, counting.source, numbered(60_000))
+        module = counting.module(tmp_path)
+        with (tmp_path / "log").open("wb") as log:
+            run = Run(module, kafka.bootstrap, tmp_path, ("count",), until_end=True, restarts=5, log=log, watch=kill)
+            await run.run()
+        seen: dict[str, dict[int, int]] = {}
+        for record in await read(kafka.bootstrap, counting.tallies):
+            totals = seen.setdefault(record.key, {})
+            assert totals.setdefault(record.value.count, record.value.total) == record.value.total
+        for key, totals in seen.items():  # no update lost, and what is repeated is what was right
+            assert sorted(totals) == list(range(1, 1_201))
+            assert totals[1_200] == sum(range(int(key.removeprefix("key-")), 60_000, 50))
+            remainders.update(f"r{total % 3}" for total in totals.values())
+
+    asyncio.run(main())
+    assert killed
+    assert {key: row.count for key, row in tables_on_disk(counting, tmp_path, 1).items()} == {
+        f"key-{k}": 1_200 for k in range(50)
+    }
+    parities = tables_on_disk(counting, tmp_path, 1, "parity")
+    assert remainders.total() == 60_000
+    assert {key: row.count for key, row in parities.items()} == remainders
 
 
 def test_two_groups_read_everything_and_one_stops_alone(

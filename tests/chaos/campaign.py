@@ -85,7 +85,7 @@ class Campaign:
             self._disk = stack.enter_context(small_disk(data))
             log = stack.enter_context((self.folder / "workers.log").open("wb"))
             world = stack.enter_context(brokers.running(self.kind))
-            counting = Counting(f"chaos{self.seed}", KEYS)
+            counting = Counting(f"chaos{self.seed}", keys=KEYS)
             module = _module(counting, self.folder, self.sabotage)
             workers = Workers(module, self.groups, world.bootstrap, data, log)
             asyncio.run(self._run(report, world, counting, workers, data))

@@ -1,0 +1,126 @@
+"""At-least-once on Kafka: outputs leave at once by a producer of their own, all else commits in the transaction."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from penstock.agents.faust_producer import BatchWriter
+from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.agents.group import GroupSpec
+from penstock.agents.operators import Headers
+from penstock.tables.checkpoint import Owner, Partition
+
+
+class AtLeastOnceTransaction(KafkaTransaction):
+    """Outbox and transaction of one worker of a group with `Delivery.AT_LEAST_ONCE`.
+
+    Outputs are sent by an idempotent producer at the end of the batch they come from: in order, and never twice by a
+    retry. A commit waits until all of them are acknowledged.
+
+    Args:
+        servers, group_id, transactional_id, instance_id, timeout_ms, settings: as for `KafkaTransaction`.
+        held: topics whose records wait for the commit: the group's own repartition topics.
+    """
+
+    def __init__(
+        self, servers: list[str], group_id: str, transactional_id: str, *, held: Collection[str], **given: Any
+    ) -> None:
+        super().__init__(servers, group_id, transactional_id, **given)
+        self._held = frozenset(held)
+        self._direct: BatchWriter | None = None
+        self._plain: AIOKafkaProducer | None = None
+        self._left: list[tuple[Partition, int, asyncio.Future[Any]]] = []
+
+    async def start(self) -> None:
+        """Connect both producers."""
+        await super().start()
+        transactional = {"transactional_id", "transaction_timeout_ms"}
+        settings = {name: value for name, value in self._settings.items() if name not in transactional}
+        self._plain = AIOKafkaProducer(**settings, enable_idempotence=True, acks="all")
+        await self._plain.start()
+        self._direct = BatchWriter(self._plain)
+
+    async def stop(self) -> None:
+        """Disconnect both producers."""
+        try:
+            if self._plain is not None:
+                await self._plain.stop()
+        finally:
+            await super().stop()
+
+    @property
+    def direct(self) -> BatchWriter:
+        """Outputs collected within the batch at hand. Raises RuntimeError before `start`."""
+        if self._direct is None:
+            raise RuntimeError("the transaction is used before it is started")
+        return self._direct
+
+    @property
+    def empty(self) -> bool:
+        """See `Transaction.empty`."""
+        return super().empty and not self._left and self.direct.size_bytes == 0
+
+    def append_rows(
+        self,
+        topic: str,
+        partition: int,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Headers,
+    ) -> None:
+        """See `Outbox.append_rows`."""
+        writer = self.outbox if topic in self._held else self.direct
+        writer.append_rows(topic, partition, keys, values, timestamps, headers)
+
+    async def spill(self) -> None:
+        """See `Transaction.spill`."""
+        await self._leave()
+        await super().spill()
+
+    async def _leave(self) -> None:
+        if batches := self.direct.take():
+            sent = await self.direct.send_all(batches)
+            self._left += [((tp.topic, tp.partition), count, future) for tp, count, future in sent]
+
+    async def send_ahead(self) -> None:
+        """See `Transaction.send_ahead`. What has left is seen acknowledged while batches go on."""
+        if unacknowledged := [future for _, _, future in self._left if not future.done()]:
+            await asyncio.wait(unacknowledged)
+        await super().send_ahead()
+
+    async def send_outputs(self) -> None:
+        """See `Transaction.send_outputs`."""
+        await self._leave()
+        await super().send_outputs()
+
+    async def settle(self) -> None:
+        """See `Transaction.settle`."""
+        for _, _, future in self._left:
+            await future
+        self._left = []
+        await super().settle()
+
+    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
+        """See `Transaction.commit`. Raises RuntimeError where an output is not known to be acknowledged."""
+        if self._left:
+            raise RuntimeError("outputs are not acknowledged: settle before the commit")
+        await super().commit(offsets, owner)
+
+    async def abort(self) -> None:
+        """See `Transaction.abort`. Outputs that have left stay; those of a batch that was not finished do not leave."""
+        self.direct.clear()
+        for _, _, future in self._left:
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._left = []
+        await super().abort()
+
+
+def kafka_transaction(spec: GroupSpec, servers: list[str], slot: str, **given: Any) -> KafkaTransaction:
+    """The transaction that a group's delivery asks for, of one worker's slot. `given` is for `KafkaTransaction`."""
+    transactional_id = f"{spec.app_id}-{slot}"
+    if spec.held is None:
+        return KafkaTransaction(servers, spec.app_id, transactional_id, **given)
+    return AtLeastOnceTransaction(servers, spec.app_id, transactional_id, held=spec.held, **given)
