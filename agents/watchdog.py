@@ -73,7 +73,9 @@ class LoopWatch:
     def _arm(self) -> None:
         """Where a call keeps the interpreter's lock (a regular expression can), not even this thread runs. Then
         faulthandler's, which needs no lock, writes all stacks and ends the process."""
-        faulthandler.dump_traceback_later(2 * self._seconds + 10 * TICK_SECONDS, exit=True)
+        if sys.__stderr__ is not None:  # Faust's own command puts a logger in the place of sys.stderr
+            seconds = 2 * self._seconds + 10 * TICK_SECONDS
+            faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
 
     def _text(self, frame: FrameType | None) -> str:
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "(no stack)"
@@ -102,6 +104,7 @@ def _step(frame: FrameType | None) -> str | None:
 
 
 def _end(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    out = sys.__stderr__ or sys.stderr
+    out.write(text)
+    out.flush()
     os._exit(HUNG)
