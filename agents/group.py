@@ -210,11 +210,11 @@ class GroupRuntime:
         """A partition of a table; opens its store where it is not open yet."""
         part = self._parts.get((table.name, partition))
         if part is None:
-            count = self.partitions.get(self.spec.changelog(table), partition + 1)
-            if partition >= count:
+            count = self.partitions.get(self.spec.changelog(table), 0)
+            if count and partition >= count:
                 what = f"table {table.name!r} has {count} partitions, as topic {self.spec.tables[table]!r} has"
                 raise PenstockError(f"{what}, and no number {partition}; keep it beside the topic that the agent reads")
-            store = self.stores.open(table.name, partition)
+            store = self.stores.open(table.name, partition, count)
             part = TablePartition(table, self.spec.changelog(table), partition, store)
             self._parts[table.name, partition] = part
         return part

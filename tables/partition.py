@@ -11,6 +11,16 @@ CACHE_ROWS = 200_000
 """Decoded rows kept over checkpoints, about 100 MB of small ones; past it the next checkpoint starts anew."""
 
 
+def prefix_end(prefix: bytes) -> bytes | None:
+    """The first key behind all that begin with `prefix`; None where there is none.
+
+    >>> prefix_end(b"ab"), prefix_end(b"a\xff"), prefix_end(b"")
+    (b'ac', b'b', None)
+    """
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
+
+
 class ChangelogError(PenstockError):
     """A changelog record that does not decode: the table cannot be trusted before it is looked at."""
 
@@ -87,13 +97,13 @@ class TablePartition:
         self.drop()
         self.store.clear()
 
-    def items(self) -> Iterator[tuple[bytes, Any]]:
-        """Every (encoded key, row) in key order, staged writes included."""
-        staged = {key: self.rows[key] for key in self._dirty}
+    def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
+        """The (encoded key, row) pairs from `start` on and before `end` in key order, staged writes included."""
+        staged = {key: self.rows[key] for key in self._dirty if key >= start and (end is None or key < end)}
         decode = self.spec.row.decode
         stored = (
             (key, self.rows[key] if self.rows.get(key) is not None else self._decode(decode, key, raw))
-            for key, raw in self.store.scan()
+            for key, raw in self.store.scan(start, end)
             if key not in staged
         )
         added = iter(sorted((key, row) for key, row in staged.items() if row is not None))
