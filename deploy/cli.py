@@ -14,6 +14,7 @@ _NOUNS = {
     "consume": ("penstock.deploy.commands.consume", "Print a topic's records."),
     "groups": ("penstock.deploy.commands.groups", "Consumer groups: list, describe, reset, delete."),
     "produce": ("penstock.deploy.commands.produce", "Write records from a file or standard input."),
+    "tables": ("penstock.deploy.commands.tables", "Tables: list, get, scan, verify against changelogs, restore."),
     "topics": ("penstock.deploy.commands.topics", "Topics: create, list, describe, alter, delete."),
 }
 """Commands that live in modules of their own: name -> module, line in the help."""

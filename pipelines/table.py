@@ -58,7 +58,9 @@ class Table(Generic[K, V]):
         """Every (key, row) of the partition of the record at hand, in the order of the encoded keys."""
         return self._view.items()
 
-    def scan(self, start: K | None = None, end: K | None = None, *, prefix: K | bytes | None = None) -> Iterator[tuple[K, V]]:
+    def scan(
+        self, start: K | None = None, end: K | None = None, *, prefix: K | bytes | None = None
+    ) -> Iterator[tuple[K, V]]:
         """The (key, row) pairs of the partition of the record at hand within bounds, in the order of the encoded keys;
         what the body wrote is among them.
 

@@ -14,7 +14,7 @@ CACHE_ROWS = 200_000
 def prefix_end(prefix: bytes) -> bytes | None:
     """The first key behind all that begin with `prefix`; None where there is none.
 
-    >>> prefix_end(b"ab"), prefix_end(b"a\xff"), prefix_end(b"")
+    >>> prefix_end(b"ab"), prefix_end(b"a\\xff"), prefix_end(b"")
     (b'ac', b'b', None)
     """
     kept = prefix.rstrip(b"\xff")

@@ -116,6 +116,8 @@ def identify(path: Path, db: Rdict, expected: Identity) -> int:
     """The position of an opened store, once it is known to be the expected one."""
     try:
         identity, position = _meta(db)
+        if identity is None and position is None and next(iter(db.keys()), None) is None:
+            return 0  # opened for reading, while its worker makes it
     except Exception as exc:
         raise failed(path, exc) from exc
     try:

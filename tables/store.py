@@ -116,7 +116,7 @@ class Store(Protocol):
         ...
 
     def load(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
-        """As `write`, for filling a store: quicker, and what is loaded becomes durable later, in order, or with `settle`.
+        """As `write`, for filling a store: quicker; what is loaded becomes durable later, in order, or with `settle`.
 
         A death of the process may take the latest loads, whole ones: rows and position are then those of an earlier
         load. The next `write` settles first.
