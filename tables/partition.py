@@ -87,10 +87,47 @@ class TablePartition:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
         self.rows, self._dirty = {}, set()
 
-    def apply(self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int) -> None:
-        """Write changelog records as they are: recovery. Later records of a key win."""
-        self.store.write([(k, v) for k, v in zip(keys, values, strict=True) if k is not None], position)
+    def apply(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int, *, bulk: bool = False
+    ) -> None:
+        """Write changelog records as they are: recovery. Later records of a key win.
+
+        Args:
+            keys: their keys.
+            values: their values; None deletes.
+            position: the offset behind them.
+            bulk: many are to come; `settle` follows the last.
+
+        Raises:
+            ChangelogError: a record has no key, or the last one does not decode: a row of another type or writer.
+        """
+        changes = dict(zip(keys, values, strict=True))
+        if None in changes:
+            raise self._strange(f"a record before offset {position} has no key")
+        if keys and (key := keys[-1]) is not None:
+            self._check(key, changes[key], position)
+        (self.store.load if bulk else self.store.write)(changes.items(), position)  # type: ignore[arg-type]
         self.rows = {}
+
+    def _check(self, key: bytes, raw: bytes | None, position: int) -> None:
+        """One record of each batch: a type that was changed shows at once, and not when the key is next asked for."""
+        try:
+            self.spec.key.decode(key)
+            if raw is not None:
+                self.spec.row.decode(raw)
+        except Exception as exc:
+            what = f"the record of key {key[:80]!r} before offset {position} is not"
+            raise self._strange(f"{what} {self.spec.key.name} -> {self.spec.row.name}: {exc}") from exc
+
+    def _strange(self, what: str) -> ChangelogError:
+        return ChangelogError(
+            f"changelog {self.topic}[{self.partition}]: {what}. Was the table's type changed, or does somebody else "
+            "write this topic? Give the table a new name to build it anew; nothing was written"
+        )
+
+    def settle(self) -> None:
+        """Make what was applied in bulk durable."""
+        self.store.settle()
 
     def clear(self) -> None:
         """Empty the store: it is filled anew from the beginning of its changelog."""

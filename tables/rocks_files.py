@@ -1,5 +1,6 @@
 """What lies in a store's folder: its identity, its position, RocksDB's options, and its errors in our words."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import cast
@@ -29,6 +30,8 @@ META = "penstock"
 """The column family of identity and position."""
 IDENTITY = b"identity"
 POSITION = b"position"
+CORRUPT = "CORRUPT"
+"""A file that says why the store must be restored."""
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -75,11 +78,27 @@ class Budget:
         options.set_write_buffer_manager(self.writes)
         options.set_write_buffer_size(memtable_bytes)
         options.set_max_write_buffer_number(4)  # the next ones fill while one is flushed
-        options.set_compression_type(DBCompressionType.lz4())
+        # The upper levels are written again soon: compressing them is a third of a restore's processor time.
+        options.set_compression_per_level([DBCompressionType.none()] * 2 + [DBCompressionType.lz4()] * 5)
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(MIB)
         options.set_stats_dump_period_sec(0)
         return options
+
+
+def refuse_corrupt(path: Path) -> None:
+    """A store in which a broken block was met when it was last open would open, and fail there again."""
+    marker = path / CORRUPT
+    if marker.exists():
+        raise StoreCorrupt(str(path), marker.read_text(errors="replace"))
+
+
+def note_corrupt(error: StoreError) -> StoreError:
+    """Leave word for the next one to open the store, where the error is of that kind."""
+    if isinstance(error, StoreCorrupt):
+        with contextlib.suppress(OSError):
+            (Path(error.path) / CORRUPT).write_text(error.reason)
+    return error
 
 
 def refuse_foreign(path: Path, options: Options) -> None:

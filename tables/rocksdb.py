@@ -28,6 +28,8 @@ from penstock.tables.rocks_files import (
     identify,
     make,
     not_opened,
+    note_corrupt,
+    refuse_corrupt,
     refuse_foreign,
 )
 from penstock.tables.store import StoreClosed, StoreError, StoreLocked, store_name
@@ -50,10 +52,10 @@ class RocksStore:
         path: its folder.
     """
 
-    __slots__ = ("_db", "_meta", "_position", "_scans", "_unsettled", "path")
+    __slots__ = ("_db", "_meta", "_position", "_read_only", "_scans", "_unsettled", "path")
 
-    def __init__(self, path: Path, db: Rdict, position: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, db: Rdict, position: int, *, read_only: bool = False) -> None:
+        self.path, self._read_only = path, read_only
         self._db: Rdict | None = db
         self._meta = db.get_column_family_handle(META)
         self._position = position
@@ -62,6 +64,10 @@ class RocksStore:
 
     def __repr__(self) -> str:
         return f"<RocksStore {self.path}>"
+
+    def _failed(self, exc: Exception) -> StoreError:
+        error = failed(self.path, exc)
+        return error if self._read_only else note_corrupt(error)
 
     def _live(self) -> Rdict:
         if self._db is None:
@@ -80,7 +86,7 @@ class RocksStore:
         try:
             return cast(list[bytes | None], db.get(keys if type(keys) is list else list(keys)))
         except Exception as exc:
-            raise failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
 
     def scan(self, start: bytes = b"", end: bytes | None = None) -> Iterator[Row]:
         """See `Store.scan`. Holds on to the files it reads until it is exhausted or dropped, or the store closed."""
@@ -113,7 +119,9 @@ class RocksStore:
                 delete(key)
             else:
                 batch[key] = value
-        self._unsettled = True
+        if not self._unsettled:
+            self._unsettled = True
+            db.set_options({"disable_auto_compactions": "true"})  # once, when all is there
         self._commit(db, batch, position, _UNLOGGED)
 
     def settle(self) -> None:
@@ -122,8 +130,9 @@ class RocksStore:
         if self._unsettled:
             try:
                 db.flush()
+                db.set_options({"disable_auto_compactions": "false"})
             except Exception as exc:
-                raise failed(self.path, exc) from exc
+                raise self._failed(exc) from exc
             self._unsettled = False
 
     def _commit(self, db: Rdict, batch: WriteBatch, position: int, how: WriteOptions | None = None) -> None:
@@ -133,7 +142,7 @@ class RocksStore:
         try:
             db.write(batch, how)
         except Exception as exc:
-            raise failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
         self._position = position
 
     def clear(self) -> None:
@@ -167,7 +176,7 @@ class RocksStore:
         try:
             db.close()
         except Exception as exc:
-            raise failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
 
     def __len__(self) -> int:
         return sum(1 for _ in self.scan())
@@ -179,7 +188,7 @@ class RocksStore:
         try:
             probe.status()
         except Exception as exc:
-            raise failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
         finally:
             del probe
 
@@ -243,6 +252,7 @@ class RocksStores:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise StoreError(str(path), f"cannot make the folder: {exc}", "Give a state folder one can write") from exc
+        refuse_corrupt(path)
         options = self._budget.options()
         refuse_foreign(path, options)
         try:
@@ -279,7 +289,7 @@ class RocksStores:
                     raise not_opened(path, exc) from exc
                 time.sleep(0.01)
         try:
-            return RocksStore(path, db, identify(path, db, Identity(table, partition, FORMAT)))
+            return RocksStore(path, db, identify(path, db, Identity(table, partition, FORMAT)), read_only=True)
         except BaseException:
             db.close()
             raise

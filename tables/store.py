@@ -64,10 +64,15 @@ class StoreMismatch(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """What lies there cannot be read as it was written. A worker that meets one restores the table."""
+    """What lies there cannot be read as it was written. A worker that opens one restores the table.
 
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(path, what, "Delete this folder: the table is then restored from its changelog")
+    Attributes:
+        reason: what RocksDB says.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason, "Delete this folder: the table is then restored from its changelog")
+        self.reason = reason
 
 
 class StoreClosed(StoreError):

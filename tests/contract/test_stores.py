@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from penstock.tables import rocksdb
 from penstock.tables.memory import MemoryStores
 from penstock.tables.rocksdb import RocksStores
-from penstock.tables.store import Store, StoreClosed, StoreError, StoreFactory, StoreLocked, StoreMismatch
+from penstock.tables.store import Store, StoreClosed, StoreCorrupt, StoreError, StoreFactory, StoreLocked, StoreMismatch
 
 # Few enough to meet often; the longer ones are the names the RocksDB store uses for itself.
 KEYS = st.binary(max_size=2) | st.sampled_from([b"a", b"ab", b"b", b"\xff", b"\xff\xff\xff", b"position", b"identity"])
@@ -326,7 +326,12 @@ def test_a_block_that_cannot_be_read_is_an_error_not_the_end(planes: Path) -> No
     with pytest.raises(StoreError, match="Corruption") as get:
         store.get_many([b"%06d" % i for i in range(5000)])
     store.close()
-    RocksStores(planes.parent).open("planes", 0).close()  # though tracebacks of the dead store are alive
+    with pytest.raises(StoreCorrupt, match="Corruption"):  # RocksDB itself would open it
+        RocksStores(planes.parent).open("planes", 0)
+    RocksStores(planes.parent).discard("planes", 0)  # though tracebacks of the dead store are alive
+    new = RocksStores(planes.parent).open("planes", 0)
+    assert (new.position, len(new)) == (0, 0)
+    new.close()
     del scan, get
 
 
