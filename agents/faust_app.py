@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,15 @@ from mode.supervisors import CrashingSupervisor
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_checkpointer import Checkpointer
 from penstock.agents.faust_consumer import BatchSchema, BatchTransport
+from penstock.agents.faust_snapshots import SnapshotTaker
 from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.stage import StageSpec
 from penstock.tables.rocksdb import RocksStores
+from penstock.tables.snapshots import Snapshots, SnapshotStores
+from penstock.tables.store import StoreFactory
 
 log = logging.getLogger("penstock.worker")
 
@@ -73,6 +77,8 @@ class GroupApp(faust.App):
         slot: which of the group's workers this is. Two at a time must not have the same.
         checkpoint_interval: seconds between checkpoints. Default 0.1: at that and longer a transaction costs nothing
             that could be measured, and it is how long readers of the outputs wait at most.
+        snapshots: a folder or a URL for snapshots of the tables. Default None: none are taken, none used.
+        snapshot_interval: seconds between them. Default 300: what a worker without its disk replays at most.
         replication: of topics it creates; -1 is the broker's default.
         settings: further Faust settings.
     """
@@ -86,6 +92,8 @@ class GroupApp(faust.App):
         data: Path,
         slot: str = "0",
         checkpoint_interval: float = 0.1,
+        snapshots: str | None = None,
+        snapshot_interval: float = 300.0,
         replication: int = -1,
         **settings: Any,
     ) -> None:
@@ -102,7 +110,14 @@ class GroupApp(faust.App):
             f"{spec.app_id}-{slot}",
             instance_id=settings.get("consumer_group_instance_id"),
         )
-        self.runtime = GroupRuntime(spec, RocksStores(folder / "tables"), self.transaction, self.transaction)
+        stores: StoreFactory = RocksStores(folder / "tables")
+        self._taker: SnapshotTaker | None = None
+        if snapshots is not None:
+            shutil.rmtree(folder / "snapshots", ignore_errors=True)  # of a worker that was killed
+            kept = Snapshots(snapshots, spec.app_id)
+            stores = SnapshotStores(RocksStores(folder / "tables"), kept)
+            self._taker = SnapshotTaker(self, kept, snapshot_interval, folder / "snapshots")
+        self.runtime = GroupRuntime(spec, stores, self.transaction, self.transaction)
         self._interval = checkpoint_interval
         self._checkpointer: Checkpointer | None = None
         for table in spec.tables:
@@ -168,6 +183,8 @@ class GroupApp(faust.App):
         """Check the topics before anything is read."""
         self.runtime.partitions = await ensure_topics(self.servers, self.spec, self._written, self._replication)
         await super().on_start()
+        if self._taker is not None:
+            self.add_future(self._taker.run())
         # Whole batches live for milliseconds and are never cyclic; scanning them was a tenth to a third of the CPU.
         gc.collect()
         gc.freeze()

@@ -37,4 +37,7 @@ def faust_app(
     spec = compile_group(topology, known_group(topology, group))
     chosen = Settings.of(broker, data, slot)
     written = written_topics(topology)
+    settings.setdefault("table_standby_replicas", chosen.standbys)
+    settings.setdefault("snapshots", chosen.snapshots)
+    settings.setdefault("snapshot_interval", chosen.snapshot_interval)
     return GroupApp(spec, written, broker=chosen.broker, data=chosen.data.absolute(), slot=chosen.slot, **settings)

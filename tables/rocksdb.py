@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import cast
 from weakref import WeakSet
 
-from rocksdict import AccessType, Rdict, WriteBatch, WriteOptions
+from rocksdict import AccessType, Checkpoint, Rdict, WriteBatch, WriteOptions
 
 from penstock.tables.rocks_files import (
     FORMAT,
@@ -157,6 +157,19 @@ class RocksStore:
             batch.delete(last.key())
         del last  # see `close`
         self._commit(db, batch, 0)
+
+    def copy(self, path: Path) -> None:
+        """Make a copy as the store is now, in a folder that is not there yet. Files are linked, where it is the same
+        disk, and never change.
+
+        Raises:
+            StoreError: the disk fails.
+        """
+        self.settle()
+        try:
+            Checkpoint(self._live()).create_checkpoint(str(path))
+        except Exception as exc:
+            raise self._failed(exc) from exc
 
     def close(self) -> None:
         """See `Store.close`."""
