@@ -211,6 +211,7 @@ def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Worker
                 file = next(file for file in newest.glob("*.sst"))
                 file.write_bytes(file.read_bytes()[:-1] + b"?")
             with workers.start(name, **no_more) as worker:
+                await workers.ready(name)
                 await workers.counted(3 * COUNT)
                 kill(worker)
             log = workers.log(name)
