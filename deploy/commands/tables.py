@@ -1,8 +1,8 @@
 """`penstock tables`: what a pipeline's tables hold, and whether it is what their changelogs say."""
 
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import click
 
@@ -12,11 +12,14 @@ SHOWN = 10
 """Differences that `verify` prints of each partition."""
 
 
-def _options(*, group: str = "Only this group.") -> Any:
-    def add(fn: Any) -> Any:
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _options() -> Callable[[F], F]:
+    def add(fn: F) -> F:
         for option in (
             click.option("--slot", envvar="PENSTOCK_SLOT", help="Only this worker's stores."),
-            click.option("--group", "groups", multiple=True, help=f"{group} May be repeated."),
+            click.option("--group", "groups", multiple=True, help="Only this group; may be repeated."),
             click.option("--data", envvar="PENSTOCK_DATA", type=click.Path(file_okay=False), help="Folder for tables."),
         ):
             fn = option(fn)
