@@ -36,8 +36,10 @@ from penstock.tables.store import StoreClosed, StoreError, StoreLocked, store_na
 
 __all__ = ["RocksStore", "RocksStores"]
 
-OPEN_TRIES = 20
-"""Of a store that its worker writes: files may go between being listed and being opened."""
+OPEN_TRIES = 50
+"""Of a store that its worker makes or writes, 10 ms apart."""
+_PASSING = ("No such file", "Column family not found")
+"""A file went between being listed and being opened; the worker is just making the store."""
 
 Row = tuple[bytes, bytes]
 
@@ -305,7 +307,7 @@ class RocksStores:
                 db = Rdict(str(path), options, {META: self._budget.options(MIB)}, AccessType.read_only(False))
                 break
             except Exception as exc:
-                if tried == OPEN_TRIES - 1 or "No such file" not in str(exc):
+                if tried == OPEN_TRIES - 1 or not any(sign in str(exc) for sign in _PASSING):
                     raise not_opened(path, exc) from exc
                 time.sleep(0.01)
         try:
