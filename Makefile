@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup run kafka test check bench durability fuzz chaos lock clean
+.PHONY: help setup run kafka test check bench bench-restore durability fuzz chaos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ check: setup ## lint, format, types
 
 bench: kafka ## the short benchmarks, compared in one run
 	$(BIN)/python -m benchmarks
+
+bench-restore: kafka ## restore a million keys from a changelog, beside Kafka Streams
+	$(BIN)/python -m benchmarks.restore
 
 lock: setup ## write the lock files anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from penstock.tables.partition import TablePartition
+from penstock.tables.partition import TablePartition, prefix_end
 from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
@@ -74,7 +74,14 @@ class TableView:
         part.rows[raw] = row
         part.touch((raw,))
 
-    def items(self) -> Iterator[tuple[Any, Any]]:
-        """Every (key, row) of the partition at hand, in the order of the encoded keys."""
-        for raw, row in self._part().items():
+    def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
+        """The (key, row) pairs of the partition at hand within bounds, in the order of the encoded keys."""
+        encode = self.spec.key.encode
+        first, last = b"" if start is None else encode(start), None if end is None else encode(end)
+        if prefix is not None:
+            raw_prefix = prefix if isinstance(prefix, bytes) else encode(prefix)
+            behind = prefix_end(raw_prefix)
+            first = max(first, raw_prefix)
+            last = behind if last is None or (behind is not None and behind < last) else last
+        for raw, row in self._part().items(first, last):
             yield self.spec.key.decode(raw), self.spec.view(row)

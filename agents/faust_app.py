@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from penstock.agents.faust_checkpointer import Checkpointer
 from penstock.agents.faust_consumer import BatchSchema, BatchTransport
 from penstock.agents.faust_outputs import kafka_transaction
 from penstock.agents.faust_security import credentials
+from penstock.agents.faust_snapshots import SnapshotTaker
 from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
 from penstock.agents.faust_watch import Watch
@@ -29,6 +31,8 @@ from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.slot import SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
 from penstock.tables.rocksdb import RocksStores
+from penstock.tables.snapshots import Snapshots, SnapshotStores
+from penstock.tables.store import StoreFactory
 
 log = logging.getLogger("penstock.worker")
 
@@ -91,6 +95,8 @@ class GroupApp(faust.App):
         slot: which of the group's workers this is. Two at a time must not have the same.
         checkpoint_interval: seconds between checkpoints. Default 0.1: at that and longer a transaction costs nothing
             that could be measured, and it is how long readers of the outputs wait at most.
+        snapshots: a folder or a URL for snapshots of the tables. Default None: none are taken, none used.
+        snapshot_interval: seconds between them. Default 300: what a worker without its disk replays at most.
         replication: of topics it creates; -1 is the broker's default.
         security: how to connect.
         limits: how long it may be unable to work before it stops.
@@ -110,6 +116,8 @@ class GroupApp(faust.App):
         data: Path,
         slot: str = "0",
         checkpoint_interval: float = 0.1,
+        snapshots: str | None = None,
+        snapshot_interval: float = 300.0,
         replication: int = -1,
         security: Security = PLAINTEXT,
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -135,7 +143,13 @@ class GroupApp(faust.App):
             instance_id=conf["consumer_group_instance_id"] or None,
             settings=security.client_settings(),
         )
-        self.runtime = GroupRuntime(spec, RocksStores(folder / "tables"), self.transaction, self.transaction)
+        stores: StoreFactory = RocksStores(folder / "tables")
+        self._taker: SnapshotTaker | None = None
+        if snapshots is not None:
+            kept = Snapshots(snapshots, spec.app_id)
+            stores = SnapshotStores(RocksStores(folder / "tables"), kept)
+            self._taker = SnapshotTaker(self, kept, snapshot_interval, folder / "snapshots")
+        self.runtime = GroupRuntime(spec, stores, self.transaction, self.transaction)
         self._interval = checkpoint_interval
         self._checkpointer: Checkpointer | None = None
         self._limits, self._watch = limits, None
@@ -221,10 +235,13 @@ class GroupApp(faust.App):
     async def on_start(self) -> None:
         """Take the slot, then check the topics, before anything is read or written."""
         await self._lock.acquire()
+        shutil.rmtree(Path(self.conf.datadir) / "snapshots", ignore_errors=True)  # of a worker that was killed
         self.runtime.partitions = await ensure_topics(
             self.servers, self.spec, self._written, self._replication, self._security
         )
         await super().on_start()
+        if self._taker is not None:
+            self.add_future(self._taker.run())
         await self.add_runtime_dependency(self.watch)
         # Whole batches live for milliseconds and are never cyclic; scanning them was a tenth to a third of the CPU.
         gc.collect()

@@ -127,7 +127,7 @@ class BatchConsumer(driver.Consumer):
         if active is not None and tp not in active and tp not in self._buffered_partitions:
             return
         if self._is_changelog_tp(tp):
-            self.app.tables.recovery.apply(tp, batch)
+            await self.app.tables.recovery.apply(tp, batch)
             return
         expected = self._read_offset[tp]
         if expected is not None and batch.start != expected:

@@ -213,6 +213,11 @@ class FetchThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = 100
         return consumer
 
+    def fetch_at_once(self, size: int | None) -> None:
+        """Fetch up to so many bytes of a partition from now on; None is what the settings say."""
+        consumer = self._ensure_consumer()
+        consumer._fetcher._max_partition_fetch_bytes = size or consumer._max_partition_fetch_bytes
+
     async def _fetch_records(
         self,
         consumer: Any,

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -19,6 +20,12 @@ from penstock.agents.batch import RecordBatch
 
 log = logging.getLogger("penstock.recovery")
 
+WRITERS = 2
+"""Threads that write: RocksDB lets go of the interpreter meanwhile."""
+
+FETCH_BYTES = 4 << 20
+"""Of a changelog partition at once. A store takes thousands of records in one write as quickly as it takes one."""
+
 REPORT_SECONDS = 5.0
 """Between progress lines of a recovery."""
 
@@ -28,14 +35,28 @@ class BatchRecovery(Recovery):
 
     app: Any
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.progress = asyncio.Event()
+        self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="recovery")
+        self._writing: dict[Any, Future[None]] = {}
+        self._bulk = False
+        self._replayed = 0
+        self._error: BaseException | None = None
+
     def part(self, tp: Any) -> Any:
         """The table partition behind a changelog partition."""
         return self.app.runtime.part(self.tp_to_table[tp].name, tp.partition)
 
-    def apply(self, tp: Any, batch: RecordBatch) -> None:
-        """Write a changelog batch to its store. Called by the consumer's drain loop."""
+    async def apply(self, tp: Any, batch: RecordBatch) -> None:
+        """Write a changelog batch to its store, in a thread. Called by the consumer's drain loop, which fetches and
+        decodes the next ones meanwhile; a partition whose last batch is not written yet makes it wait."""
         if tp not in self.active_tps and tp not in self.standby_tps:
             return
+        if (writing := self._writing.get(tp)) is not None:
+            await asyncio.wrap_future(writing)
+        if tp not in self.active_tps and tp not in self.standby_tps:
+            return  # lost meanwhile
         part = self.part(tp)
         if batch.next <= part.position:
             return
@@ -43,8 +64,23 @@ class BatchRecovery(Recovery):
             raise RuntimeError(
                 f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}"
             )
-        part.apply(batch.keys, batch.values, batch.next)
+        self._writing[tp] = self._threads.submit(part.apply, batch.keys, batch.values, batch.next, bulk=self._bulk)
+        self._replayed += len(batch)
+        self._writing[tp].add_done_callback(self._written)
+
+    def _written(self, done: Any) -> None:
+        """In the thread."""
+        self.loop.call_soon_threadsafe(self._advanced, done.exception())
+
+    def _advanced(self, error: BaseException | None) -> None:
+        self._error = self._error or error
         self.progress.set()
+
+    async def settle(self) -> None:
+        """Return once nothing is being written: before stores are closed, or read."""
+        writing, self._writing = list(self._writing.values()), {}
+        if writing:
+            await asyncio.wait([asyncio.wrap_future(each) for each in writing])
 
     @Service.task
     async def _slurp_changelogs(self) -> None:
@@ -53,7 +89,6 @@ class BatchRecovery(Recovery):
     @Service.task
     async def _restart_recovery(self) -> None:
         """Replaces Faust's task of this name: one recovery per assignment."""
-        self.progress = asyncio.Event()
         while not self.should_stop:
             if await self.wait_for_stopped(self.signal_recovery_start.wait()):
                 break
@@ -97,21 +132,34 @@ class BatchRecovery(Recovery):
         consumer.resume_partitions(set(parts))
         app.flow_control.resume()
         consumer.resume_flow()
+        self._bulk, self._replayed = True, 0
+        consumer._thread.fetch_at_once(FETCH_BYTES)
         await app._fetcher.maybe_start()
 
         def left() -> int:
             return sum(max(0, ends[TopicPartition(*tp)] - parts[tp].position) for tp in self.active_tps)
 
         total, started = left(), time.monotonic()
-        await self._until(left, total, started)
+        log.info("recovery: %d offsets of %d partitions to replay", total, len(parts))
+        try:
+            await self._until(left, total, started)
+        finally:
+            self._bulk = False
+            consumer._thread.fetch_at_once(None)
         consumer.pause_partitions(self.active_tps - self.standby_tps)
-        if total:
-            seconds = time.monotonic() - started
-            log.info("replayed %d changelog records in %.2f s, %d partitions", total, seconds, len(parts))
+        await self.settle()
+        await asyncio.gather(*(asyncio.wrap_future(self._threads.submit(part.settle)) for part in parts.values()))
+        seconds = time.monotonic() - started
+        log.info(
+            "replayed %d changelog records (%d offsets) in %.2f s, %d partitions",
+            self._replayed, total, seconds, len(parts),
+        )  # fmt: skip
 
     async def _until(self, left: Any, total: int, started: float) -> None:
         reported = started
         while left():
+            if self._error is not None:
+                raise self._error
             self.progress.clear()
             await self._got(_tick(self.progress))
             now = time.monotonic()

@@ -2,6 +2,7 @@
 records come from; the Faust app and the test driver both run it."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +17,9 @@ from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, T
 from penstock.tables.errors import PenstockError
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec, changelog_topic
-from penstock.tables.store import StoreFactory
+from penstock.tables.store import Store, StoreCorrupt, StoreFactory
+
+log = logging.getLogger("penstock.tables")
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,14 +226,22 @@ class GroupRuntime:
         """A partition of a table; opens its store where it is not open yet."""
         part = self._parts.get((table.name, partition))
         if part is None:
-            count = self.partitions.get(self.spec.changelog(table), partition + 1)
-            if partition >= count:
+            count = self.partitions.get(self.spec.changelog(table), 0)
+            if count and partition >= count:
                 what = f"table {table.name!r} has {count} partitions, as topic {self.spec.tables[table]!r} has"
                 raise PenstockError(f"{what}, and no number {partition}; keep it beside the topic that the agent reads")
-            store = self.stores.open(table.name, partition)
+            store = self._opened(table.name, partition, count)
             part = TablePartition(table, self.spec.changelog(table), partition, store)
             self._parts[table.name, partition] = part
         return part
+
+    def _opened(self, table: str, partition: int, count: int) -> Store:
+        try:
+            return self.stores.open(table, partition, count)
+        except StoreCorrupt as exc:
+            log.warning("%s: %s. The store is deleted and the table restored from its changelog", exc.path, exc.reason)
+            self.stores.discard(table, partition)
+            return self.stores.open(table, partition, count)
 
     def part(self, table: str, partition: int) -> TablePartition:
         """A partition of a table by its name."""

@@ -41,6 +41,13 @@ def faust_app(
     spec = compile_group(topology, known_group(topology, group))
     chosen = Settings.of(broker, data, slot, security)
     written = written_topics(topology)
+    chosen_settings = {
+        "limits": chosen.limits,
+        "checkpoint_interval": chosen.checkpoint,
+        "table_standby_replicas": chosen.standbys,
+        "snapshots": chosen.snapshots,
+        "snapshot_interval": chosen.snapshot_interval,
+    }
     return GroupApp(
         spec,
         written,
@@ -48,5 +55,5 @@ def faust_app(
         data=chosen.data.absolute(),
         slot=chosen.slot,
         security=chosen.security,
-        **{"limits": chosen.limits, "checkpoint_interval": chosen.checkpoint, **settings},
+        **{**chosen_settings, **settings},
     )

@@ -14,6 +14,7 @@ _NOUNS = {
     "consume": ("penstock.deploy.commands.consume", "Print a topic's records."),
     "groups": ("penstock.deploy.commands.groups", "Consumer groups: list, describe, reset, delete."),
     "produce": ("penstock.deploy.commands.produce", "Write records from a file or standard input."),
+    "tables": ("penstock.deploy.commands.tables", "Tables: list, get, scan, verify against changelogs, restore."),
     "topics": ("penstock.deploy.commands.topics", "Topics: create, list, describe, alter, delete."),
 }
 """Commands that live in modules of their own: name -> module, line in the help."""
@@ -93,6 +94,14 @@ def graph(module: str, form: str) -> None:
         click.echo((describing.text if form == "text" else describing.mermaid)(description), nl=False)
 
 
+def _for_workers(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Into the environment, which the worker processes inherit."""
+    if value is not None and param.envvar:
+        import os
+
+        os.environ[str(param.envvar)] = str(value)
+
+
 def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
@@ -104,6 +113,22 @@ def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--until-end", is_flag=True, help="Stop once everything there is to read is committed."),
             click.option("--loglevel", default="warn", show_default=True),
+            click.option(
+                "--snapshots",
+                envvar="PENSTOCK_SNAPSHOTS",
+                expose_value=False,
+                callback=_for_workers,
+                metavar="URL",
+                help="Folder or URL where snapshots of the tables go, and new workers take them from.",
+            ),
+            click.option(
+                "--standbys",
+                envvar="PENSTOCK_STANDBYS",
+                type=click.IntRange(0),
+                expose_value=False,
+                callback=_for_workers,
+                help="Further workers that keep a copy of each table partition.  [default: 0]",
+            ),
         )
     ):
         fn = option(fn)

@@ -12,6 +12,7 @@ from penstock.tables.errors import PenstockError
 DEFAULT_BROKER = "127.0.0.1:9092"
 COMMAND_CONFIG = "PENSTOCK_COMMAND_CONFIG"
 CHECKPOINT = "PENSTOCK_CHECKPOINT_SECONDS"
+SNAPSHOT = "PENSTOCK_SNAPSHOT_SECONDS"
 DEFAULT_LIMITS = Limits()
 _LIMITS = tuple(field.name for field in fields(Limits))
 
@@ -23,6 +24,10 @@ class Settings:
     Attributes:
         broker: bootstrap servers, "host:port", several with commas. $PENSTOCK_BROKER, else 127.0.0.1:9092.
         data: folder for tables. $PENSTOCK_DATA, else .penstock/data.
+        standbys: further workers that keep a copy of each table partition, ready to take over. $PENSTOCK_STANDBYS,
+            else 0: each costs a reader of the changelog, and disk.
+        snapshots: a folder or URL for snapshots of the tables. $PENSTOCK_SNAPSHOTS, else none.
+        snapshot_interval: seconds between them. $PENSTOCK_SNAPSHOT_SECONDS, else 300.
         slot: which of a group's workers this is; two at a time must not share one. $PENSTOCK_SLOT, else 0.
         security: how to connect. The file that $PENSTOCK_COMMAND_CONFIG names, else neither TLS nor SASL.
         limits: how long a worker may be unable to work. $PENSTOCK_BLOCKED_SECONDS, else 30; $PENSTOCK_STALLED_SECONDS,
@@ -36,6 +41,9 @@ class Settings:
     security: Security = PLAINTEXT
     limits: Limits = DEFAULT_LIMITS
     checkpoint: float = 0.1
+    standbys: int = 0
+    snapshots: str | None = None
+    snapshot_interval: float = 300.0
 
     @classmethod
     def of(
@@ -49,7 +57,7 @@ class Settings:
 
         Raises:
             SecurityError: the file of $PENSTOCK_COMMAND_CONFIG cannot be used.
-            PenstockError: a limit or the interval is not a number of seconds above 0.
+            PenstockError: a limit or an interval is not a number of seconds above 0, a count no whole number.
         """
         env = os.environ
         return cls(
@@ -59,6 +67,9 @@ class Settings:
             security or (Security.read(file) if (file := env.get(COMMAND_CONFIG)) else PLAINTEXT),
             Limits(**{name: _seconds(text) for name in _LIMITS if (text := f"PENSTOCK_{name.upper()}_SECONDS") in env}),
             _seconds(CHECKPOINT) if CHECKPOINT in env else cls.checkpoint,
+            _count("PENSTOCK_STANDBYS"),
+            env.get("PENSTOCK_SNAPSHOTS") or None,
+            _seconds(SNAPSHOT) if SNAPSHOT in env else cls.snapshot_interval,
         )
 
 
@@ -71,3 +82,10 @@ def _seconds(variable: str) -> float:
     if not 0 < seconds < math.inf:
         raise PenstockError(f"${variable} is {text!r}; give a number of seconds above 0, such as 30")
     return seconds
+
+
+def _count(variable: str) -> int:
+    text = os.environ.get(variable) or "0"
+    if not text.isdigit():
+        raise PenstockError(f"${variable} is {text!r}; give a whole number")
+    return int(text)

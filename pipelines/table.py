@@ -58,5 +58,18 @@ class Table(Generic[K, V]):
         """Every (key, row) of the partition of the record at hand, in the order of the encoded keys."""
         return self._view.items()
 
+    def scan(
+        self, start: K | None = None, end: K | None = None, *, prefix: K | bytes | None = None
+    ) -> Iterator[tuple[K, V]]:
+        """The (key, row) pairs of the partition of the record at hand within bounds, in the order of the encoded keys;
+        what the body wrote is among them.
+
+        Args:
+            start: the first key. Default None: the first there is.
+            end: the key before which it ends. Default None: to the last.
+            prefix: only keys whose encoded form begins so: bytes as they are, else a key that is encoded.
+        """
+        return self._view.items(start, end, prefix)
+
     def __repr__(self) -> str:
         return f"<Table {self.group}/{self.name}>"

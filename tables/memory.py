@@ -76,6 +76,12 @@ class MemoryStore:
             disk.keys = None
         disk.position = position
 
+    load = write
+
+    def settle(self) -> None:
+        """See `Store.settle`. Memory is as durable as it gets."""
+        self._live()
+
     def clear(self) -> None:
         """See `Store.clear`."""
         disk = self._live()
@@ -105,7 +111,7 @@ class MemoryStores:
     def __init__(self) -> None:
         self._disks: dict[str, _Disk] = {}
 
-    def open(self, table: str, partition: int) -> MemoryStore:
+    def open(self, table: str, partition: int, partitions: int = 0) -> MemoryStore:
         """See `StoreFactory.open`."""
         name = store_name(table, partition)
         disk = self._disks.setdefault(name, _Disk())
@@ -113,3 +119,11 @@ class MemoryStores:
             raise StoreLocked(f"memory:{name}", None, here=True)
         disk.held = True
         return MemoryStore(name, disk)
+
+    def discard(self, table: str, partition: int) -> None:
+        """See `StoreFactory.discard`."""
+        name = store_name(table, partition)
+        disk = self._disks.get(name)
+        if disk is not None and disk.held:
+            raise StoreLocked(f"memory:{name}", None, here=True)
+        self._disks.pop(name, None)

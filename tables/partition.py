@@ -11,6 +11,16 @@ CACHE_ROWS = 200_000
 """Decoded rows kept over checkpoints, about 100 MB of small ones; past it the next checkpoint starts anew."""
 
 
+def prefix_end(prefix: bytes) -> bytes | None:
+    """The first key behind all that begin with `prefix`; None where there is none.
+
+    >>> prefix_end(b"ab"), prefix_end(b"a\\xff"), prefix_end(b"")
+    (b'ac', b'b', None)
+    """
+    kept = prefix.rstrip(b"\xff")
+    return kept[:-1] + bytes([kept[-1] + 1]) if kept else None
+
+
 class ChangelogError(PenstockError):
     """A changelog record that does not decode: the table cannot be trusted before it is looked at."""
 
@@ -77,23 +87,60 @@ class TablePartition:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
         self.rows, self._dirty = {}, set()
 
-    def apply(self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int) -> None:
-        """Write changelog records as they are: recovery. Later records of a key win."""
-        self.store.write([(k, v) for k, v in zip(keys, values, strict=True) if k is not None], position)
+    def apply(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int, *, bulk: bool = False
+    ) -> None:
+        """Write changelog records as they are: recovery. Later records of a key win.
+
+        Args:
+            keys: their keys.
+            values: their values; None deletes.
+            position: the offset behind them.
+            bulk: many are to come; `settle` follows the last.
+
+        Raises:
+            ChangelogError: a record has no key, or the last one does not decode: a row of another type or writer.
+        """
+        changes = dict(zip(keys, values, strict=True))
+        if None in changes:
+            raise self._strange(f"a record before offset {position} has no key")
+        if keys and (key := keys[-1]) is not None:
+            self._check(key, changes[key], position)
+        (self.store.load if bulk else self.store.write)(changes.items(), position)  # type: ignore[arg-type]
         self.rows = {}
+
+    def _check(self, key: bytes, raw: bytes | None, position: int) -> None:
+        """One record of each batch: a type that was changed shows at once, and not when the key is next asked for."""
+        try:
+            self.spec.key.decode(key)
+            if raw is not None:
+                self.spec.row.decode(raw)
+        except Exception as exc:
+            what = f"the record of key {key[:80]!r} before offset {position} is not"
+            raise self._strange(f"{what} {self.spec.key.name} -> {self.spec.row.name}: {exc}") from exc
+
+    def _strange(self, what: str) -> ChangelogError:
+        return ChangelogError(
+            f"changelog {self.topic}[{self.partition}]: {what}. Was the table's type changed, or does somebody else "
+            "write this topic? Give the table a new name to build it anew; nothing was written"
+        )
+
+    def settle(self) -> None:
+        """Make what was applied in bulk durable."""
+        self.store.settle()
 
     def clear(self) -> None:
         """Empty the store: it is filled anew from the beginning of its changelog."""
         self.drop()
         self.store.clear()
 
-    def items(self) -> Iterator[tuple[bytes, Any]]:
-        """Every (encoded key, row) in key order, staged writes included."""
-        staged = {key: self.rows[key] for key in self._dirty}
+    def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
+        """The (encoded key, row) pairs from `start` on and before `end` in key order, staged writes included."""
+        staged = {key: self.rows[key] for key in self._dirty if key >= start and (end is None or key < end)}
         decode = self.spec.row.decode
         stored = (
             (key, self.rows[key] if self.rows.get(key) is not None else self._decode(decode, key, raw))
-            for key, raw in self.store.scan()
+            for key, raw in self.store.scan(start, end)
             if key not in staged
         )
         added = iter(sorted((key, row) for key, row in staged.items() if row is not None))

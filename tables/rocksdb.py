@@ -8,49 +8,43 @@ All stores of a `RocksStores` share one budget of memory: blocks, indexes and fi
 flushed. Only the table of open files is outside it.
 """
 
-import os
+import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from weakref import WeakSet
 
-import msgspec
-from rocksdict import (
-    AccessType,
-    BlockBasedOptions,
-    Cache,
-    DBCompressionType,
-    Options,
-    Rdict,
-    WriteBatch,
-    WriteBufferManager,
-)
+from rocksdict import AccessType, Checkpoint, Rdict, WriteBatch, WriteOptions
 
-from penstock.tables.store import StoreClosed, StoreError, StoreLocked, StoreMismatch, lock_holder, store_name
+from penstock.tables.rocks_files import (
+    FORMAT,
+    META,
+    MIB,
+    POSITION,
+    Budget,
+    Identity,
+    failed,
+    identify,
+    make,
+    not_opened,
+    note_corrupt,
+    refuse_corrupt,
+    refuse_foreign,
+)
+from penstock.tables.store import StoreClosed, StoreError, StoreLocked, store_name
 
 __all__ = ["RocksStore", "RocksStores"]
 
-FORMAT = 1
-"""Version of what is written here beyond RocksDB's own formats. Another one is refused."""
-
-MIB = 1 << 20
-MEMTABLE_BYTES = 8 * MIB
-"""Writes a store gathers before it flushes. RocksDB's 64 MiB outgrow the CPU's caches: writes take twice the time."""
-
-_META = "penstock"
-_IDENTITY = b"identity"
-_POSITION = b"position"
+OPEN_TRIES = 50
+"""Of a store that its worker makes or writes, 10 ms apart."""
+_PASSING = ("No such file", "Column family not found")
+"""A file went between being listed and being opened; the worker is just making the store."""
 
 Row = tuple[bytes, bytes]
 
-
-class _Identity(msgspec.Struct, frozen=True):
-    table: str
-    partition: int
-    format: int
-
-    def __str__(self) -> str:
-        return f"table {self.table!r}, partition {self.partition}, format {self.format}"
+_UNLOGGED = WriteOptions()
+_UNLOGGED.disable_wal = True
 
 
 class RocksStore:
@@ -60,17 +54,22 @@ class RocksStore:
         path: its folder.
     """
 
-    __slots__ = ("_db", "_meta", "_position", "_scans", "path")
+    __slots__ = ("_db", "_meta", "_position", "_read_only", "_scans", "_unsettled", "path")
 
-    def __init__(self, path: Path, db: Rdict, position: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, db: Rdict, position: int, *, read_only: bool = False) -> None:
+        self.path, self._read_only = path, read_only
         self._db: Rdict | None = db
-        self._meta = db.get_column_family_handle(_META)
+        self._meta = db.get_column_family_handle(META)
         self._position = position
         self._scans: WeakSet[_Scan] = WeakSet()
+        self._unsettled = False
 
     def __repr__(self) -> str:
         return f"<RocksStore {self.path}>"
+
+    def _failed(self, exc: Exception) -> StoreError:
+        error = failed(self.path, exc)
+        return error if self._read_only else note_corrupt(error)
 
     def _live(self) -> Rdict:
         if self._db is None:
@@ -89,7 +88,7 @@ class RocksStore:
         try:
             return cast(list[bytes | None], db.get(keys if type(keys) is list else list(keys)))
         except Exception as exc:
-            raise _failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
 
     def scan(self, start: bytes = b"", end: bytes | None = None) -> Iterator[Row]:
         """See `Store.scan`. Holds on to the files it reads until it is exhausted or dropped, or the store closed."""
@@ -99,6 +98,9 @@ class RocksStore:
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
         """See `Store.write`."""
+        if self._unsettled:
+            # A logged write behind unlogged ones would bring back its position after a crash, and not their rows.
+            self.settle()
         db = self._live()
         batch = WriteBatch(raw_mode=True)
         delete = batch.delete
@@ -109,18 +111,52 @@ class RocksStore:
                 batch[key] = value
         self._commit(db, batch, position)
 
-    def _commit(self, db: Rdict, batch: WriteBatch, position: int) -> None:
+    def load(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+        """See `Store.load`. Without RocksDB's log: a flush writes rows and position together."""
+        db = self._live()
+        batch = WriteBatch(raw_mode=True)
+        delete = batch.delete
+        for key, value in rows:
+            if value is None:
+                delete(key)
+            else:
+                batch[key] = value
+        if not self._unsettled:
+            self._unsettled = True
+            db.set_options({"disable_auto_compactions": "true"})  # once, when all is there
+        self._commit(db, batch, position, _UNLOGGED)
+
+    def settle(self) -> None:
+        """See `Store.settle`."""
+        db = self._live()
+        if self._unsettled:
+            try:
+                # Flushes that RocksDB begins take both families at once; one that is asked for takes one. A crash
+                # between these two leaves rows ahead of their position: the replay from there ends the same.
+                db.flush()
+                meta = db.get_column_family(META)
+                try:
+                    meta.flush()
+                finally:
+                    meta.close()
+                db.set_options({"disable_auto_compactions": "false"})
+            except Exception as exc:
+                raise self._failed(exc) from exc
+            self._unsettled = False
+
+    def _commit(self, db: Rdict, batch: WriteBatch, position: int, how: WriteOptions | None = None) -> None:
         if position < 0:
             raise ValueError(f"position {position} is negative")
-        batch.put(_POSITION, position.to_bytes(8), self._meta)
+        batch.put(POSITION, position.to_bytes(8), self._meta)
         try:
-            db.write(batch)
+            db.write(batch, how)
         except Exception as exc:
-            raise _failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
         self._position = position
 
     def clear(self) -> None:
         """See `Store.clear`. The space comes back as later writes are compacted."""
+        self.settle()
         db = self._live()
         batch = WriteBatch(raw_mode=True)
         last = db.iter()
@@ -131,18 +167,38 @@ class RocksStore:
         del last  # see `close`
         self._commit(db, batch, 0)
 
+    def copy(self, path: Path) -> None:
+        """Make a copy as the store is now, in a folder that is not there yet. Files are linked, where it is the same
+        disk, and never change.
+
+        Raises:
+            StoreError: the disk fails.
+        """
+        self.settle()
+        try:
+            Checkpoint(self._live()).create_checkpoint(str(path))
+        except Exception as exc:
+            raise self._failed(exc) from exc
+
     def close(self) -> None:
         """See `Store.close`."""
-        db, self._db = self._db, None
-        if db is None:
+        if self._db is None:
             return
+        try:
+            self.settle()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        db, self._db = self._db, None
+        assert db is not None
         for scan in self._scans:  # RocksDB keeps its lock while an iterator or a handle is left, in a traceback even
             scan.stop()
         self._meta = None
         try:
             db.close()
         except Exception as exc:
-            raise _failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
 
     def __len__(self) -> int:
         return sum(1 for _ in self.scan())
@@ -154,7 +210,7 @@ class RocksStore:
         try:
             probe.status()
         except Exception as exc:
-            raise _failed(self.path, exc) from exc
+            raise self._failed(exc) from exc
         finally:
             del probe
 
@@ -209,109 +265,69 @@ class RocksStores:
         if memory_bytes < 16 * MIB:
             raise ValueError(f"memory_bytes={memory_bytes} is too little; give 16 MiB or more")
         self.folder = folder
-        self._cache = Cache(memory_bytes)
-        # Charged to the cache, which gives up blocks for it: one budget for both. Without stalls: a writer that waited
-        # for memory that other stores hold, which flush only when they are written to, could wait for ever.
-        self._writes = WriteBufferManager.new_write_buffer_manager_with_cache(memory_bytes // 2, False, self._cache)
+        self._budget = Budget(memory_bytes)
 
-    def open(self, table: str, partition: int) -> RocksStore:
+    def open(self, table: str, partition: int, partitions: int = 0) -> RocksStore:
         """See `StoreFactory.open`. About 10 ms."""
         path = self.folder / store_name(table, partition)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise StoreError(str(path), f"cannot make the folder: {exc}", "Give a state folder one can write") from exc
-        self._refuse_foreign(path)
+        refuse_corrupt(path)
+        options = self._budget.options()
+        refuse_foreign(path, options)
         try:
-            db = Rdict(str(path), self._options(), {_META: self._options(MIB)})
+            db = Rdict(str(path), options, {META: self._budget.options(MIB)})
         except Exception as exc:
-            raise _not_opened(path, exc) from exc
+            raise not_opened(path, exc) from exc
+        identity = Identity(table, partition, FORMAT, partitions)
         try:
-            return RocksStore(path, db, _identify(path, db, _Identity(table, partition, FORMAT)))
+            make(path, db, identity)
+            return RocksStore(path, db, identify(path, db, identity))
         except BaseException:
             db.close()
             raise
 
-    def _refuse_foreign(self, path: Path) -> None:
-        """Before anything is added to it: a database with rows that has not our column family is not ours."""
+    def read(self, table: str, partition: int) -> RocksStore:
+        """A store as it is now, for reading alone: its worker may run and is not disturbed.
+
+        Rows and position are of one moment, up to the last write.
+
+        Raises:
+            StoreCorrupt, StoreMismatch, StoreError: as `open`; also where there is none.
+        """
+        path = self.folder / store_name(table, partition)
         if not (path / "CURRENT").exists():
-            return
+            raise StoreError(str(path), "there is no store", "Name another folder (--data) or slot (--slot)")
+        options = self._budget.options()
+        refuse_foreign(path, options)
+        for tried in range(OPEN_TRIES):
+            try:
+                db = Rdict(str(path), options, {META: self._budget.options(MIB)}, AccessType.read_only(False))
+                break
+            except Exception as exc:
+                if tried == OPEN_TRIES - 1 or not any(sign in str(exc) for sign in _PASSING):
+                    raise not_opened(path, exc) from exc
+                time.sleep(0.01)
         try:
-            if _META in Rdict.list_cf(str(path), self._options()):
-                return
-            foreign = Rdict(str(path), self._options(), access_type=AccessType.read_only(False))
+            return RocksStore(path, db, identify(path, db, Identity(table, partition, FORMAT)), read_only=True)
+        except BaseException:
+            db.close()
+            raise
+
+    def discard(self, table: str, partition: int) -> None:
+        """See `StoreFactory.discard`."""
+        path = self.folder / store_name(table, partition)
+        if not path.exists():
+            return
+        try:  # the lock comes first, before RocksDB reads what may be damaged
+            Rdict(str(path), self._budget.options(), {META: self._budget.options(MIB)}).close()
         except Exception as exc:
-            raise _not_opened(path, exc) from exc
-        empty = next(iter(foreign.keys()), None) is None
-        foreign.close()
-        if not empty:  # an empty one is ours: the process died while it was made
-            raise StoreMismatch(str(path), "holds a RocksDB database that is no Penstock table")
-
-    def _options(self, memtable_bytes: int = MEMTABLE_BYTES) -> Options:
-        blocks = BlockBasedOptions()
-        blocks.set_block_cache(self._cache)
-        blocks.set_cache_index_and_filter_blocks(True)  # within the budget
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
-        blocks.set_bloom_filter(10, False)  # 1 % of absent keys cost a read
-        blocks.set_block_size(16 << 10)
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
-        options.create_missing_column_families(True)
-        options.set_atomic_flush(True)
-        options.set_block_based_table_factory(blocks)
-        options.set_write_buffer_manager(self._writes)
-        options.set_write_buffer_size(memtable_bytes)
-        options.set_max_write_buffer_number(4)  # the next ones fill while one is flushed
-        options.set_compression_type(DBCompressionType.lz4())
-        options.set_keep_log_file_num(2)
-        options.set_max_log_file_size(MIB)
-        options.set_stats_dump_period_sec(0)
-        return options
-
-
-def _identify(path: Path, db: Rdict, expected: _Identity) -> int:
-    """The position of the opened store, once it is known to be the expected one. A new store is given its identity."""
-    meta = db.get_column_family(_META)
-    try:
-        identity, position = cast(list[bytes | None], meta.get([_IDENTITY, _POSITION]))
-        if identity is None and position is None and next(iter(db.keys()), None) is None:
-            batch = WriteBatch(raw_mode=True)
-            handle = db.get_column_family_handle(_META)
-            batch.put(_IDENTITY, msgspec.json.encode(expected), handle)
-            batch.put(_POSITION, bytes(8), handle)
-            db.write(batch)
-            return 0
-    except Exception as exc:
-        raise _failed(path, exc) from exc
-    finally:
-        meta.close()
-    try:
-        found = msgspec.json.decode(identity or b"", type=_Identity)
-    except msgspec.DecodeError as exc:
-        raise StoreMismatch(str(path), f"its record of what it holds cannot be read: {exc}") from exc
-    if found != expected:
-        raise StoreMismatch(str(path), f"holds {found}, not {expected}")
-    if position is None or len(position) != 8:
-        raise StoreMismatch(str(path), f"its position in the changelog cannot be read: {position!r}")
-    return int.from_bytes(position)
-
-
-def _not_opened(path: Path, exc: Exception) -> StoreError:
-    text = str(exc)
-    if "lock hold by current process" in text:
-        return StoreLocked(str(path), os.getpid(), here=True)
-    if "While lock file" in text:
-        return StoreLocked(str(path), lock_holder(path / "LOCK"), here=False)
-    if "Column families not opened" in text:
-        return StoreMismatch(str(path), "holds a RocksDB database that is no Penstock table")
-    return _failed(path, exc)
-
-
-def _failed(path: Path, exc: Exception) -> StoreError:
-    if isinstance(exc, StoreError):
-        return exc
-    if "Corruption" in str(exc):
-        advice = "Delete this folder: the table is then restored from its changelog"
-    else:
-        advice = "See that the disk has room and the folder can be written"
-    return StoreError(str(path), f"RocksDB says: {exc}", advice)
+            error = not_opened(path, exc)
+            if isinstance(error, StoreLocked):
+                raise error from exc
+        try:
+            shutil.rmtree(path)
+        except OSError as exc:
+            raise StoreError(str(path), f"cannot be deleted: {exc}", "Delete it by hand, then start again") from exc

@@ -16,6 +16,7 @@ from penstock.tables.errors import PenstockError
 __all__ = [
     "Store",
     "StoreClosed",
+    "StoreCorrupt",
     "StoreError",
     "StoreFactory",
     "StoreLocked",
@@ -60,6 +61,18 @@ class StoreMismatch(StoreError):
     def __init__(self, path: str, what: str) -> None:
         advice = "Use another state folder, or delete this one: its table is then restored from the changelog"
         super().__init__(path, what, advice)
+
+
+class StoreCorrupt(StoreError):
+    """What lies there cannot be read as it was written. A worker that opens one restores the table.
+
+    Attributes:
+        reason: what RocksDB says.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason, "Delete this folder: the table is then restored from its changelog")
+        self.reason = reason
 
 
 class StoreClosed(StoreError):
@@ -107,6 +120,18 @@ class Store(Protocol):
         """
         ...
 
+    def load(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+        """As `write`, for filling a store: quicker; what is loaded becomes durable later, in order, or with `settle`.
+
+        A death of the process may take the latest loads, whole ones: rows and position are then those of an earlier
+        load. The next `write` settles first.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Make everything loaded durable."""
+        ...
+
     def clear(self) -> None:
         """Delete every row and set the position to 0, in one atomic step."""
         ...
@@ -123,14 +148,29 @@ class Store(Protocol):
 class StoreFactory(Protocol):
     """Opens the stores of one worker."""
 
-    def open(self, table: str, partition: int) -> Store:
+    def open(self, table: str, partition: int, partitions: int = 0) -> Store:
         """The store of one partition of a table: what it held when it was closed, or a new and empty one.
+
+        Args:
+            table: its name.
+            partition: counts from 0.
+            partitions: how many the table has, to be compared with what the store was made for. Default 0: not known.
 
         Raises:
             StoreLocked: it is open already.
-            StoreMismatch: what lies there is another table's, or of another format.
+            StoreCorrupt: it cannot be read.
+            StoreMismatch: what lies there is another table's, of another partition count, or of another format.
             StoreError: it cannot be opened or made.
             ValueError: the table's name cannot name a folder, or the partition is negative.
+        """
+        ...
+
+    def discard(self, table: str, partition: int) -> None:
+        """Delete a closed store, whatever its state: it is filled anew.
+
+        Raises:
+            StoreLocked: it is open.
+            StoreError: it cannot be deleted.
         """
         ...
 

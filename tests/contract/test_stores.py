@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from penstock.tables import rocksdb
 from penstock.tables.memory import MemoryStores
 from penstock.tables.rocksdb import RocksStores
-from penstock.tables.store import Store, StoreClosed, StoreError, StoreFactory, StoreLocked, StoreMismatch
+from penstock.tables.store import Store, StoreClosed, StoreCorrupt, StoreError, StoreFactory, StoreLocked, StoreMismatch
 
 # Few enough to meet often; the longer ones are the names the RocksDB store uses for itself.
 KEYS = st.binary(max_size=2) | st.sampled_from([b"a", b"ab", b"b", b"\xff", b"\xff\xff\xff", b"position", b"identity"])
@@ -53,6 +53,27 @@ class StoreMachine(RuleBasedStateMachine):
             else:
                 self.rows[p][key] = value
         self.positions[p] = position
+
+    @rule(p=st.integers(0, 1), rows=st.lists(st.tuples(KEYS, VALUES), max_size=8), position=POSITIONS)
+    def load(self, p: int, rows: list[tuple[bytes, bytes | None]], position: int) -> None:
+        self.stores[p].load(iter(rows), position)
+        self.rows[p] |= dict(rows)  # type: ignore[arg-type]
+        self.rows[p] = {key: value for key, value in self.rows[p].items() if value is not None}
+        self.positions[p] = position
+
+    @rule(p=st.integers(0, 1))
+    def settle(self, p: int) -> None:
+        self.stores[p].settle()
+
+    @rule(p=st.integers(0, 1))
+    def discard(self, p: int) -> None:
+        with pytest.raises(StoreLocked):
+            self.factory.discard("planes", p)
+        self.stores[p].close()
+        self.scans = [scan for scan in self.scans if scan[0] != p]
+        self.factory.discard("planes", p)
+        self.stores[p] = self.factory.open("planes", p)
+        self.rows[p], self.positions[p] = {}, 0
 
     @rule(p=st.integers(0, 1), keys=st.lists(KEYS, max_size=6))
     def get_many(self, p: int, keys: list[bytes]) -> None:
@@ -244,6 +265,38 @@ def test_rows_and_position_survive_a_kill_together(writer: Callable[[str], Any],
     store.close()
 
 
+LOADER = """
+import os
+from pathlib import Path
+import sys
+from penstock.tables.rocksdb import RocksStores
+store = RocksStores(Path(sys.argv[1])).open("planes", 0)
+store.write([(b"gone", b"0")], 1)
+for i in range(2, 102):
+    store.load([(b"%06d" % j, b"%d" % i) for j in range(i * 200)] + [(b"gone", None)], i)
+if sys.argv[2] == "settled":
+    store.settle()
+if sys.argv[2] == "written":
+    store.write([(b"last", b"1")], 200)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize("last", ["loaded", "settled", "written"])
+def test_what_was_loaded_before_a_kill(tmp_path: Path, last: str) -> None:
+    """Some earlier load as a whole; all of them once settled, which a write does first."""
+    done = subprocess.run([sys.executable, "-c", LOADER, str(tmp_path), last], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    store = RocksStores(tmp_path).open("planes", 0)
+    rows, position = dict(store.scan()), store.position
+    if last != "loaded":
+        assert position == (101 if last == "settled" else 200)
+    loads = min(position, 101)
+    wanted = {b"%06d" % j: b"%d" % loads for j in range(loads * 200)} if loads > 1 else {b"gone": b"0"}
+    assert rows == {**wanted, **({b"last": b"1"} if last == "written" else {})}
+    store.close()
+
+
 @pytest.fixture
 def planes(tmp_path: Path) -> Path:
     """The folder of a closed store with rows on disk."""
@@ -326,7 +379,12 @@ def test_a_block_that_cannot_be_read_is_an_error_not_the_end(planes: Path) -> No
     with pytest.raises(StoreError, match="Corruption") as get:
         store.get_many([b"%06d" % i for i in range(5000)])
     store.close()
-    RocksStores(planes.parent).open("planes", 0).close()  # though tracebacks of the dead store are alive
+    with pytest.raises(StoreCorrupt, match="Corruption"):  # RocksDB itself would open it
+        RocksStores(planes.parent).open("planes", 0)
+    RocksStores(planes.parent).discard("planes", 0)  # though tracebacks of the dead store are alive
+    new = RocksStores(planes.parent).open("planes", 0)
+    assert (new.position, len(new)) == (0, 0)
+    new.close()
     del scan, get
 
 

@@ -22,7 +22,8 @@ LAYERS = ("tables", "agents", "pipelines", "deploy")
 
 THIRD_PARTIES = {
     "msgspec": ("tables/*", "pipelines/describing.py", "deploy/*"),
-    "rocksdict": ("tables/rocksdb.py",),
+    "rocksdict": ("tables/rocks*.py",),
+    "fsspec": ("tables/snapshots.py",),
     "faust": ("agents/faust_*.py", "deploy/*"),
     "mode": ("agents/faust_*.py", "deploy/*"),
     "aiokafka": ("agents/faust_*.py", "deploy/*"),

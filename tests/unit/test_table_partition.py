@@ -52,7 +52,7 @@ def test_dropped_rows_are_read_again_from_the_store(part: TablePartition) -> Non
 def test_recovered_rows_replace_cached_ones(part: TablePartition) -> None:
     put(part, {b"a": 1, b"b": 1})
     part.flush(part.staged(), 2)
-    part.apply([b"a", None, b"b", b"a"], [b"8", b"?", None, b"9"], 6)
+    part.apply([b"a", b"b", b"a"], [b"8", None, b"9"], 6)
     rows = part.load([b"a", b"b"])
     assert (rows[b"a"], rows[b"b"]) == (9, None)
     assert part.position == 6
@@ -101,9 +101,26 @@ def test_closing_forgets_what_was_not_flushed(part: TablePartition, disk: Memory
 
 
 def test_a_row_of_another_type_is_told(part: TablePartition) -> None:
-    part.apply([b"a"], [b"text"], 1)
+    part.store.write([(b"a", b"text")], 1)
     told = "table 'counts', partition 0: the row of key b'a' does not decode as int: .*Give the table a new name"
     with pytest.raises(ChangelogError, match=told):
         part.load([b"a"])
     with pytest.raises(ChangelogError, match=told):
         list(part.items())
+
+
+@pytest.mark.parametrize(("key", "value"), [(None, b"1"), (b"k", b"no number"), (b"\xff", b"1")])
+def test_a_changelog_record_that_is_none_is_refused(part: TablePartition, key: bytes | None, value: bytes) -> None:
+    part.apply([b"a"], [b"1"], 3)
+    with pytest.raises(ChangelogError, match=r"p\.g-counts-changelog\[0\]: .* before offset 5 .*nothing was written"):
+        part.apply([key], [value], 5)
+    assert (dict(part.store.scan()), part.position) == ({b"a": b"1"}, 3)
+
+
+def test_scans_have_bounds_and_see_what_is_staged(part: TablePartition) -> None:
+    put(part, {b"a1": 1, b"a2": 2, b"b": 3})
+    part.flush(part.staged(), 1)
+    put(part, {b"a2": None, b"a3": 4, b"c": 5})
+    assert list(part.items(b"a", module.prefix_end(b"a"))) == [(b"a1", 1), (b"a3", 4)]
+    assert list(part.items(b"b")) == [(b"b", 3), (b"c", 5)]
+    assert list(part.items(b"", b"a3")) == [(b"a1", 1)]

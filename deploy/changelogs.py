@@ -1,0 +1,187 @@
+"""Changelogs read on their own, without a worker: to compare a store with its changelog, and to build it anew."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from penstock.agents.batch import RecordBatch
+from penstock.agents.faust_fetch import fetched_batches
+from penstock.agents.faust_topics import Admin, BrokerUnreachable
+from penstock.deploy.stored import StoredPart
+from penstock.tables.errors import PenstockError
+from penstock.tables.rocksdb import RocksStores
+
+FETCH_BYTES = 4 << 20
+STUCK_SECONDS = 30.0
+"""Without progress towards an end that is there, reading has failed."""
+
+
+class Change(NamedTuple):
+    """One changelog record; a value of None deletes the row."""
+
+    offset: int
+    key: bytes
+    value: bytes | None
+
+
+class Changelogs:
+    """Reads committed changelog records, up to where they end.
+
+    An async context manager.
+
+    Args:
+        broker: bootstrap servers, "host:port", several with commas.
+    """
+
+    def __init__(self, broker: str) -> None:
+        self.broker = broker
+        self._client: Any = None
+
+    async def __aenter__(self) -> "Changelogs":
+        self._client = await self._connected()
+        return self
+
+    async def _connected(self) -> Any:
+        client = AIOKafkaConsumer(
+            bootstrap_servers=self.broker.split(","),
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+        try:
+            await client.start()
+        except KafkaError as exc:
+            await client.stop()
+            raise BrokerUnreachable(f"no broker answers at {self.broker} ({exc}); --broker names another") from exc
+        return client
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._client.stop()
+
+    async def ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """Where partitions end for a reader of committed records; those that are not there are left out."""
+        async with Admin(self.broker.split(",")) as admin:
+            counts = await admin.partitions({topic for topic, _ in places})
+        there = [TopicPartition(topic, number) for topic, number in places if number < counts.get(topic, 0)]
+        found = await self._client.end_offsets(there) if there else {}
+        return {(tp.topic, tp.partition): end for tp, end in found.items()}
+
+    async def read(self, topic: str, partition: int) -> AsyncIterator[tuple[list[Change], int]]:
+        """Every committed record up to where the partition ends now.
+
+        Yields:
+            Some records, and the offset behind them, which transaction markers move too.
+
+        Raises:
+            PenstockError: there is no such changelog, a record has no key, or reading does not go on.
+        """
+        ends = await self.ends([(topic, partition)])
+        if not ends:
+            raise PenstockError(
+                f"{self.broker} has no changelog {topic}[{partition}]. Is it the right broker (--broker), and was the "
+                "group ever run on it?"
+            )
+        tp, end = TopicPartition(topic, partition), ends[topic, partition]
+        client = await self._connected()  # of its own: a new assignment would find the buffers of the one before
+        try:
+            client.assign([tp])
+            position = (await client.beginning_offsets([tp]))[tp]
+            client.seek(tp, position)
+            while position < end:
+                batch = (await fetched_batches(client._fetcher, [tp], STUCK_SECONDS, None)).get(tp)
+                if batch is None:
+                    raise PenstockError(f"{topic}[{partition}]: nothing past offset {position}, and its end is {end}")
+                position = batch.next
+                yield list(_changes(batch)), position
+        finally:
+            await client.stop()
+
+
+def _changes(batch: RecordBatch) -> Iterator[Change]:
+    for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
+        if key is None:
+            raise PenstockError(
+                f"{batch.topic}[{batch.partition}] offset {offset}: a changelog record without a key. "
+                "Somebody else writes this topic; see that only the group does"
+            )
+        yield Change(offset, key, value)
+
+
+class Difference(NamedTuple):
+    """A row that store and changelog have differently; None where one has it not."""
+
+    key: bytes
+    store: bytes | None
+    changelog: bytes | None
+
+
+class Verified(NamedTuple):
+    """What a comparison found: rows in the store, those that only later records could tell of, differences."""
+
+    rows: int
+    position: int
+    end: int
+    undecided: int
+    differences: list[Difference]
+
+
+async def verify(part: StoredPart, changelogs: Changelogs) -> Verified:
+    """Compare a store with its changelog row by row, up to the store's position.
+
+    A row that the changelog has again behind that position cannot be told where the broker compacted it away, and
+    counts as undecided there.
+
+    Raises:
+        PenstockError: the store or the changelog cannot be read, or the store is ahead of its changelog.
+    """
+    with part.reading() as held:
+        position, stored = held.position, dict(held.store.scan())
+    wanted: dict[bytes, bytes] = {}
+    later: set[bytes] = set()
+    end = 0
+    async for changes, reached in changelogs.read(part.changelog, part.partition):
+        end = reached
+        for offset, key, value in changes:
+            if offset >= position:
+                later.add(key)
+            elif value is None:
+                wanted.pop(key, None)
+            else:
+                wanted[key] = value
+    if position > end:
+        raise PenstockError(
+            f"{part.path}: the store is at {position}, past the end {end} of {part.changelog}[{part.partition}]. Is it "
+            "another cluster's, or was the topic made anew? `penstock tables restore` builds the store from the topic"
+        )
+    differing = [key for key in stored.keys() | wanted.keys() if stored.get(key) != wanted.get(key)]
+    undecided = [key for key in differing if key in later and key not in wanted]
+    found = [Difference(k, stored.get(k), wanted.get(k)) for k in sorted(set(differing).difference(undecided))]
+    return Verified(len(stored), position, end, len(undecided), found)
+
+
+async def restore(part: StoredPart, changelogs: Changelogs) -> int:
+    """Delete a stopped worker's store and build it from its changelog.
+
+    Returns:
+        How many records were replayed.
+
+    Raises:
+        StoreLocked: a worker holds it; nothing was touched.
+        PenstockError: the changelog is not there; nothing was touched.
+    """
+    if not await changelogs.ends([(part.changelog, part.partition)]):
+        raise PenstockError(f"{changelogs.broker} has no {part.changelog}[{part.partition}] to restore from (--broker)")
+    stores = RocksStores(part.stores)
+    stores.discard(part.table.name, part.partition)
+    store = stores.open(part.table.name, part.partition)
+    count = 0
+    try:
+        async for changes, reached in changelogs.read(part.changelog, part.partition):
+            store.load([(change.key, change.value) for change in changes], reached)
+            count += len(changes)
+        store.settle()
+    finally:
+        store.close()
+    return count

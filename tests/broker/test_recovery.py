@@ -1,0 +1,223 @@
+"""What a worker replays when it starts again, told by its log, on a real Kafka."""
+
+import asyncio
+import re
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.deploy import KafkaServer
+from penstock.deploy.stored import stored_parts
+from tests.broker.cli import answer
+from tests.broker.counting import PARTITIONS, Counting, Number
+from tests.broker.running import PENSTOCK, process, produce, until
+
+COUNT = 20_000
+REPLAYED = re.compile(r"replayed (\d+) changelog records")
+
+
+def numbered(count: int, start: int = 0) -> list[tuple[str, Number, int]]:
+    return [(f"k{n}", Number(n), 1_357_000_000_000 + n) for n in range(start, start + count)]
+
+
+class Workers:
+    """Workers of the counting group, their folder and their logs."""
+
+    def __init__(self, kafka: KafkaServer, counting: Counting, module: str, folder: Path) -> None:
+        self.broker, self.counting, self.module, self.folder = kafka.bootstrap, counting, module, folder
+
+    def start(self, name: str, slot: str = "0", **environment: str) -> Any:
+        data = ("--data", str(self.folder / "data"), "--loglevel", "info")
+        command = (*PENSTOCK, "worker", self.module, "--group", "count", "--slot", slot, "--broker", self.broker, *data)
+        return process(*command, log=self.folder / name, **environment)
+
+    def log(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def replayed(self, name: str) -> list[int]:
+        return [int(n) for n in REPLAYED.findall(self.log(name))]
+
+    async def counted(self, count: int) -> None:
+        """The newest stores have counted so many records."""
+
+        async def done() -> bool:
+            rows = await asyncio.to_thread(
+                answer, self.broker, "tables", "scan", self.module, "tally", "--data", str(self.folder / "data")
+            )
+            return sum(row["value"]["count"] for row in rows) == count
+
+        await until(self.present, "there are stores")
+        await until(done, f"{count} records are counted")
+
+    async def present(self) -> bool:
+        parts = stored_parts(self.counting.pipeline.topology, self.folder / "data")
+        return len({(part.table.name, part.partition) for part in parts}) == 2 * PARTITIONS
+
+    async def ready(self, name: str, times: int = 1) -> None:
+        async def done() -> bool:
+            return self.log(name).count("ready: ") >= times
+
+        await until(done, f"{name} is ready")
+
+    async def verify(self) -> None:
+        """Every store on the disk is what its changelog says up to its position."""
+        told = await asyncio.to_thread(
+            answer, self.broker, "tables", "verify", self.module, "--data", str(self.folder / "data")
+        )
+        assert told
+        assert [row["differences"] for row in told] == [0] * len(told)
+
+
+@pytest.fixture
+def workers(kafka: KafkaServer, counting: Counting, module: str, tmp_path: Path) -> Workers:
+    return Workers(kafka, counting, module, tmp_path)
+
+
+def kill(worker: Any) -> None:
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+
+
+def test_after_a_kill_only_the_tail_is_replayed_and_without_the_disk_everything(workers: Workers) -> None:
+    async def main() -> None:
+        await produce(workers.broker, workers.counting.source, numbered(COUNT))
+        with workers.start("first") as worker:
+            await workers.counted(COUNT)
+            kill(worker)
+        with workers.start("second") as worker:
+            await workers.ready("second")
+            kill(worker)
+        [tail] = workers.replayed("second")
+        shutil.rmtree(workers.folder / "data")
+        with workers.start("third") as worker:
+            await workers.ready("third")
+            kill(worker)
+        [everything] = workers.replayed("third")
+        assert tail <= 3 < 50 <= everything  # rows of 50 keys; 3 of the second table may be on their way
+        await workers.verify()
+        with workers.start("fourth"):  # what was restored without RocksDB's log is durable before it counts
+            await produce(workers.broker, workers.counting.source, numbered(COUNT, COUNT))
+            await workers.counted(2 * COUNT)
+        assert workers.replayed("fourth") == [0]
+        await workers.verify()
+
+    asyncio.run(main())
+
+
+def test_a_corrupt_store_is_restored_and_the_log_says_why(workers: Workers) -> None:
+    async def main() -> None:
+        await produce(workers.broker, workers.counting.source, numbered(COUNT))
+        with workers.start("first"):
+            await workers.counted(COUNT)
+        parts = stored_parts(workers.counting.pipeline.topology, workers.folder / "data", table="tally")
+        for manifest in parts[1].path.glob("MANIFEST-*"):
+            manifest.write_bytes(b"garbage")
+        with workers.start("second"):
+            await workers.ready("second")
+        log = workers.log("second")
+        assert re.search(r"tally-1: RocksDB says: .*restored from its changelog", log), log
+        assert workers.replayed("second")[0] > 0
+        await workers.verify()
+
+    asyncio.run(main())
+
+
+def test_a_store_of_another_partition_count_stops_the_worker(workers: Workers) -> None:
+    async def main() -> None:
+        await produce(workers.broker, workers.counting.source, numbered(100))
+        with workers.start("first"):
+            await workers.counted(100)
+        part = stored_parts(workers.counting.pipeline.topology, workers.folder / "data", table="tally")[0]
+        from penstock.tables.rocksdb import RocksStores
+
+        stores = RocksStores(part.stores)
+        stores.discard("tally", 0)
+        stores.open("tally", 0, PARTITIONS + 1).close()
+        with workers.start("second") as worker:
+            assert worker.wait(60) == 1
+        assert re.search(r"tally-0: holds .*0 of 5, .* not .*0 of 4, .*Use another state folder", workers.log("second"))
+
+    asyncio.run(main())
+
+
+def test_a_standby_takes_over_without_a_restore(workers: Workers) -> None:
+    async def main() -> None:
+        await produce(workers.broker, workers.counting.source, numbered(COUNT))
+        one = {"PENSTOCK_STANDBYS": "1"}
+        with workers.start("first", "0", **one) as first, workers.start("second", "1", **one) as second:
+            await workers.counted(COUNT)
+
+            async def both() -> bool:
+                """Each has every partition, as its own or as a standby, up to the end of its changelog."""
+                rows = await asyncio.to_thread(
+                    answer, workers.broker, "tables", "list", workers.module, "--data", str(workers.folder / "data")
+                )
+                return len(rows) == 4 * PARTITIONS and all(row["behind"] == 0 for row in rows)
+
+            await until(both, "the standbys are at the end")
+            before = len(workers.replayed("second")), workers.log("second").count("ready: ")
+            kill(first)
+            await produce(workers.broker, workers.counting.source, numbered(COUNT, COUNT))
+            await workers.ready("second", before[1] + 1)
+            await workers.counted(2 * COUNT)
+            taken = workers.replayed("second")[before[0] :]
+            assert len(taken) == 1
+            assert taken[0] <= 3
+            second.send_signal(signal.SIGTERM)
+            assert second.wait(30) == 0
+        await workers.verify()
+
+    asyncio.run(main())
+
+
+def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Workers) -> None:
+    """The newest snapshot is damaged the second time: the one before is used, and after that the changelog alone."""
+    place = workers.folder / "snapshots"
+    settings = {"PENSTOCK_SNAPSHOTS": str(place), "PENSTOCK_SNAPSHOT_SECONDS": "1"}
+    no_more = {**settings, "PENSTOCK_SNAPSHOT_SECONDS": "600"}
+
+    def published() -> list[Path]:
+        return sorted(place.glob("*/tally-*/*/manifest.json"))
+
+    async def main() -> None:
+        await produce(workers.broker, workers.counting.source, numbered(COUNT))
+        with workers.start("first", **settings) as worker:
+            await workers.counted(COUNT)
+
+            async def enough() -> bool:
+                return len({path.parent.parent for path in published()}) == PARTITIONS
+
+            await until(enough, "every partition has a snapshot")
+            await produce(workers.broker, workers.counting.source, numbered(COUNT, COUNT))
+            await workers.counted(2 * COUNT)
+
+            async def two() -> bool:
+                return len(published()) == 2 * PARTITIONS
+
+            await until(two, "every partition has two")
+            kill(worker)
+        await produce(workers.broker, workers.counting.source, numbered(COUNT, 2 * COUNT))
+        with workers.start("second", **no_more) as worker:
+            await workers.counted(3 * COUNT)
+            kill(worker)
+        for name, damaged, snapshots in (("third", 0, 4), ("fourth", 1, 4), ("fifth", 2, 0)):
+            shutil.rmtree(workers.folder / "data")
+            for partition in range(PARTITIONS) if damaged else ():
+                newest = sorted(place.glob(f"*/tally-{partition}/*"))[-damaged]
+                file = next(file for file in newest.glob("*.sst"))
+                file.write_bytes(file.read_bytes()[:-1] + b"?")
+            with workers.start(name, **no_more) as worker:
+                await workers.ready(name)
+                await workers.counted(3 * COUNT)
+                kill(worker)
+            log = workers.log(name)
+            assert len(re.findall(r"tally-\d is taken from snapshot", log)) == snapshots
+            assert len(re.findall(r"tally-\d/.* is not used: its file .*sst is damaged", log)) == damaged * PARTITIONS
+            assert workers.replayed(name)[0] > 0
+            await workers.verify()
+
+    asyncio.run(main())
