@@ -68,7 +68,7 @@ class Actor(ABC):
     def _guarded(self) -> None:
         try:
             self.run()
-        except Exception as problem:
+        except (Exception, asyncio.CancelledError) as problem:
             self.problems.append(f"{self._thread.name}: {problem!r}")
 
     @abstractmethod
@@ -188,17 +188,29 @@ class Committer(Actor):
         )
         expected: dict[int, int] = {}
 
+        assignments = 0
+
         def assigned(_: Any, partitions: list[TopicPartition]) -> None:
+            nonlocal assignments
+            assignments += 1
             expected.clear()
 
         consumer.subscribe([ORDERED], on_assign=assigned)
         while not self.stopping:
-            for message in consumer.consume(200, 0.05):
-                if message.error() is None:
-                    self._read(message.partition(), message.offset(), expected)
-            if expected:
-                self._commit(consumer, expected)
+            self._turn(consumer, expected)
+        # A close() while an assignment arrives hangs in confluent-kafka: its callback holds the interpreter's lock and
+        # waits for a thread that wants it. After an assignment or a commit in the broker's last life none is coming.
+        before, deadline = (self.done, assignments), time.monotonic() + 10
+        while (self.done, assignments) == before and time.monotonic() < deadline:
+            self._turn(consumer, expected)
         consumer.close()
+
+    def _turn(self, consumer: Consumer, expected: dict[int, int]) -> None:
+        for message in consumer.consume(200, 0.05):
+            if message.error() is None:
+                self._read(message.partition(), message.offset(), expected)
+        if expected:
+            self._commit(consumer, expected)
 
     def _read(self, partition: int, offset: int, expected: dict[int, int]) -> None:
         if partition in expected and offset != expected[partition]:
@@ -383,10 +395,10 @@ class AioProcessor(Processor):
                 await asyncio.wait_for(producer.start(), 20)
                 await asyncio.wait_for(consumer.start(), 20)
                 await self._process(producer, consumer)
-            with suppress(KafkaError_, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), 5)
-            with suppress(KafkaError_, OSError, TimeoutError):
-                await asyncio.wait_for(producer.stop(), 5)
+            for client in (consumer, producer):
+                # Cancelled: stop() waits for tasks of its own that it has cancelled, and passes that on.
+                with suppress(KafkaError_, OSError, TimeoutError, asyncio.CancelledError):
+                    await asyncio.wait_for(client.stop(), 5)
 
     async def _process(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer) -> None:
         places = [Place(ORDERED, partition) for partition in range(3)]

@@ -1,10 +1,10 @@
 """A partition whose files are damaged: it answers every request with what is wrong, while the others go on."""
 
-import shutil
 from pathlib import Path
 from typing import NoReturn
 
 from penstock.deploy.broker.log.config import LogConfig
+from penstock.deploy.broker.log.files import remove_folder
 from penstock.deploy.broker.log.partition import PartitionLog
 from penstock.deploy.broker.log.problems import LogDamaged
 from penstock.deploy.broker.log.results import ProducerInfo
@@ -60,7 +60,7 @@ class OfflineLog(PartitionLog):
         pass
 
     def destroy(self) -> None:
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
     def _usable(self, *, append: bool = False) -> None:
         self._fail()

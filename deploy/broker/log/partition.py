@@ -1,6 +1,5 @@
 """One partition's log: appends, reads, deletions, and what survives a restart."""
 
-import shutil
 import threading
 import time
 from bisect import bisect_right
@@ -12,7 +11,7 @@ from penstock.deploy.broker.log import lookup, problems, recovery
 from penstock.deploy.broker.log.admission import admit, split
 from penstock.deploy.broker.log.batches import CONTROL, Batch, header_at, marker, placed, stamped
 from penstock.deploy.broker.log.config import LogConfig
-from penstock.deploy.broker.log.files import sync_folder
+from penstock.deploy.broker.log.files import remove_folder, sync_folder
 from penstock.deploy.broker.log.fsync import Fsync
 from penstock.deploy.broker.log.problems import LogProblem
 from penstock.deploy.broker.log.producers import Aborted
@@ -388,7 +387,7 @@ class PartitionLog:
         for segment in self._segments:
             segment.close()
         self._closed = f"{self.folder} is deleted"
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
     def _usable(self, *, append: bool = False) -> None:
         reason = self._closed or (self._failure if append else None)
