@@ -14,6 +14,7 @@ from penstock.deploy.broker.data import FetchRequests, ProduceRequests
 from penstock.deploy.broker.durability import CHANGES, GroupCommit
 from penstock.deploy.broker.groups import OFFSETS_RETENTION_MS, GroupRequests, Groups, OffsetRequests
 from penstock.deploy.broker.log import (
+    CleanStop,
     Compactor,
     Fsync,
     Journal,
@@ -23,6 +24,7 @@ from penstock.deploy.broker.log import (
     OfflineLog,
     PartitionLog,
 )
+from penstock.deploy.broker.log.clean_stop import write as write_clean_stop
 from penstock.deploy.broker.protocol import Handler
 from penstock.deploy.broker.security.sasl import Sasl, authenticated_handlers
 from penstock.deploy.broker.server import Connection
@@ -76,7 +78,9 @@ class Broker:
             protocol=settings.protocol,
         )
         touched = self._group_commit.touched if self._group_commit else None
+        self._clean_stop = CleanStop.take(data)
         self.topics = Topics(data, self._open_log, touched)
+        self._clean_stop = CleanStop()  # a folder made from now on is another one, whatever its name
         loop = asyncio.get_running_loop()
         self.groups = Groups(
             data,
@@ -111,10 +115,11 @@ class Broker:
         self.groups.close()
         self.transactions.close()
         self.topics.close()
+        write_clean_stop(self._settings.data, (each.log for topic in self.topics for each in topic.partitions))
 
     def _open_log(self, path: Path, config: LogConfig) -> PartitionLog:
         try:
-            return PartitionLog(path, config, fsync=self._log_fsync)
+            return PartitionLog(path, config, fsync=self._log_fsync, known=self._clean_stop.opened(path))
         except LogDamaged as damage:  # that partition's loss is not the others'
             log.error("%s is offline: %s", path.name, damage.message)
             return OfflineLog(path, config, damage)

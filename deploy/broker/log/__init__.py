@@ -1,5 +1,6 @@
 """The log: one partition's records in segment files that survive a crash, and the journal for everything else."""
 
+from penstock.deploy.broker.log.clean_stop import CleanStop
 from penstock.deploy.broker.log.compactor import Compacted, Compactor
 from penstock.deploy.broker.log.config import LogConfig
 from penstock.deploy.broker.log.fsync import Fsync
@@ -11,6 +12,7 @@ from penstock.deploy.broker.log.results import Appended, ProducerInfo, Read, Tim
 
 __all__ = [
     "Appended",
+    "CleanStop",
     "Compacted",
     "Compactor",
     "Fsync",

@@ -41,6 +41,10 @@ class OfflineLog(PartitionLog):
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*.log"))
 
+    @property
+    def left(self) -> None:
+        return None
+
     def append_marker(self, producer_id: int, epoch: int, *, commit: bool, coordinator_epoch: int = 0) -> int:
         self._fail()
 
