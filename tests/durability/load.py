@@ -59,10 +59,14 @@ class Actor(ABC):
     def ask_to_stop(self) -> None:
         self._stop.set()
 
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends so soon."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
     def join(self, seconds: float) -> None:
         """Wait for its end; a hang is a problem."""
-        self._thread.join(seconds)
-        if self._thread.is_alive():
+        if not self.wait(seconds):
             self.problems.append(f"{self._thread.name} hangs")
 
     def _guarded(self) -> None:
@@ -283,6 +287,8 @@ class Processor(Actor):
     """librdkafka: consume, process, produce; outputs to three partitions and the offsets in one transaction.
 
     After a death its coordinator's connection takes seconds to come back: of a series of short lives it sees few.
+    `send_offsets_to_transaction` may then wait past its timeout, until a connection to a broker comes or goes
+    (https://github.com/confluentinc/librdkafka/issues/5456): the broker's next death wakes it.
     """
 
     def __init__(self, bootstrap: str, out: str, rng: random.Random) -> None:

@@ -9,7 +9,7 @@ from tests.durability import checks
 from tests.durability.campaign import Campaign
 from tests.durability.checks import Row
 
-KILLS = 10
+KILLS = 6
 
 
 def test_kills_lose_nothing(tmp_path: Path) -> None:
