@@ -88,7 +88,7 @@ class Campaign:
             waking.wait(10)
             server.kill()  # once more: what was acknowledged last has had no time to settle
             server.start_again(rng, self._faults, deadly=False)
-            waking.join(45)
+            waking.join(25)
             self._check()
         except (BrokerUnavailable, KafkaException, AssertionError) as problem:
             report.problems.append(str(problem))
@@ -177,6 +177,7 @@ class Campaign:
             "topics made": self._admin.done,
             "compacted away": len(self._compacted.told) - len(rows),
             "retained away": int(kept[0].value) if kept else 0,
+            "clients stuck": sum(each.stuck for each in self._processors),
         }
 
     def _topics(self, address: str) -> list[str]:

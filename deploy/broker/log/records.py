@@ -23,6 +23,10 @@ _XERIAL_HEADER = 16
 LARGEST = 128 << 20
 """Bytes of one batch's records. A megabyte may claim to be gigabytes; such a batch is kept, but not looked into."""
 
+SMALLEST = 7
+"""Bytes of a record without key, value and headers: length, attributes, and five varints of a byte."""
+
+_BEGINS = {GZIP: b"\x1f\x8b", SNAPPY: b"", LZ4: b"\x04\x22\x4d\x18", ZSTD: b"\x28\xb5\x2f\xfd"}
 _ROOM = 1 << 16
 _INTO = {GZIP: cramjam.gzip.decompress_into, LZ4: cramjam.lz4.decompress_into, ZSTD: cramjam.zstd.decompress_into}
 
@@ -139,10 +143,69 @@ def columns(body: bytes, count: int) -> Columns:
     return Columns(keys, bounds, tombstones)
 
 
-def keyless(body: bytes, count: int) -> int | None:
-    """The number of the first record without key, if there is one. Raises Malformed."""
-    keys = columns(body, count).keys
-    return keys.index(None) if None in keys else None
+def check_records(body: bytes, count: int) -> int | None:
+    """All of every record, and that nothing comes behind the last; returns the number of the first without key.
+
+    Raises Malformed.
+    """
+    without: int | None = None
+    at = 0
+    try:
+        for number in range(count):
+            size, at = _varint(body, at)
+            end = at + size
+            _, at = _varint(body, at + 1)  # attributes, timestamp delta
+            _, at = _varint(body, at)
+            key, at = _varint(body, at)
+            if key < 0 and without is None:
+                without = number
+            value, at = _varint(body, at + max(key, 0))
+            headers, at = _varint(body, at + max(value, 0))
+            if key < -1 or value < -1 or headers < 0:
+                raise Malformed("a length below zero")
+            for _ in range(headers):
+                name, at = _varint(body, at)
+                value, at = _varint(body, at + name)
+                if name < 0 or value < -1:
+                    raise Malformed("a header's length below zero")
+                at += max(value, 0)
+            if at != end:
+                raise Malformed(f"record {number} is not as long as it says")
+    except IndexError:
+        raise Malformed("a record reaches past its batch") from None
+    if at != len(body):
+        raise Malformed(f"{len(body) - at} bytes that the records leave over")
+    return without
+
+
+def chain(body: memoryview, count: int, *, whole: bool) -> None:
+    """That so many records lie one behind the other and, with `whole`, that nothing comes behind them.
+
+    Raises Malformed.
+    """
+    at, limit = 0, len(body)
+    try:
+        for _ in range(count):
+            size = body[at]
+            at += 1
+            if size > 127:
+                low, size = size & 127, body[at]
+                at += 1
+                if size > 127:
+                    size, at = _long(body, at, size)
+                size = low | size << 7
+            if size & 1 or size < 12:  # zigzag; six fields of a byte at least
+                raise Malformed("a record shorter than its fields")
+            at += size >> 1
+    except IndexError:
+        raise Malformed("a record reaches past its batch") from None
+    if at > limit or (whole and at != limit):
+        raise Malformed(f"records of {at} bytes in a batch that has {limit}")
+
+
+def looks_compressed(body: memoryview, codec: int) -> bool:
+    """Whether it begins as that compression's output does; snappy, in Java's framing or bare, has no sure sign."""
+    return body[: len(_BEGINS[codec])] == _BEGINS[codec] and len(body) > 0
 
 
 def newest(body: bytes, starts: Iterable[int]) -> int:
@@ -179,7 +242,7 @@ def times(body: bytes, count: int) -> list[tuple[int, int]]:
     return out
 
 
-def _varint(body: bytes, at: int) -> tuple[int, int]:
+def _varint(body: Buffer, at: int) -> tuple[int, int]:
     value = body[at]
     at += 1
     if value > 127:
@@ -187,7 +250,7 @@ def _varint(body: bytes, at: int) -> tuple[int, int]:
     return (value >> 1) ^ -(value & 1), at
 
 
-def _long(body: bytes, at: int, first: int) -> tuple[int, int]:
+def _long(body: Buffer, at: int, first: int) -> tuple[int, int]:
     """The rest of an unsigned varint of more than one byte."""
     value, shift = first & 127, 7
     while True:
