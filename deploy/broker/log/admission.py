@@ -64,26 +64,29 @@ def admit(data: Buffer, batches: list[Batch], config: LogConfig, producers: Prod
     """What only clients must respect; returns where a repeated batch went. Raises LogProblem."""
     for batch in batches:
         check_client_batch(batch, append_time=config.append_time)
-        _check_records(memoryview(data)[batch.position + HEADER_BYTES : batch.end], batch, config)
+        _check_records(data, batch, config)
     if len(batches) > 1:
         raise LogProblem(problems.INVALID_RECORD, f"{len(batches)} batches for one partition: a request has one")
     return producers.check(batches[0]) if batches[0].producer_id >= 0 else None
 
 
-def _check_records(body: memoryview, batch: Batch, config: LogConfig) -> None:
+def _check_records(data: Buffer, batch: Batch, config: LogConfig) -> None:
     """Raises LogProblem."""
     codec, count = batch.attributes & CODEC, batch.record_count
+    begin, end = batch.position + HEADER_BYTES, batch.end
     if config.cleanup_compact:
-        index = check_records(decompress(body, codec), count)
+        index = check_records(decompress(data[begin:end], codec), count)
         if index is not None:
             raise LogProblem(problems.INVALID_RECORD, "a compacted topic takes no record without key", index)
     elif codec:
-        if not looks_compressed(body, codec):
+        if not looks_compressed(data[begin : min(begin + 4, end)], codec):
             raise LogProblem(problems.INVALID_RECORD, f"records that are not compressed by {codec}, as they claim")
     else:
-        if count * SMALLEST > len(body):
-            raise LogProblem(problems.INVALID_RECORD, f"{count} records in {len(body)} bytes")
-        chain(body, min(count, WALKED), whole=count <= WALKED)
+        if count * SMALLEST > end - begin:
+            raise LogProblem(problems.INVALID_RECORD, f"{count} records in {end - begin} bytes")
+        reached = chain(data, begin, end, min(count, WALKED))
+        if count <= WALKED and reached != end:
+            raise LogProblem(problems.INVALID_RECORD, f"{end - reached} bytes that the records leave over")
 
 
 def _contradicts_itself(data: Buffer, position: int, total: int) -> bool:

@@ -178,34 +178,31 @@ def check_records(body: bytes, count: int) -> int | None:
     return without
 
 
-def chain(body: memoryview, count: int, *, whole: bool) -> None:
-    """That so many records lie one behind the other and, with `whole`, that nothing comes behind them.
-
-    Raises Malformed.
-    """
-    at, limit = 0, len(body)
+def chain(data: Buffer, at: int, limit: int, count: int) -> int:
+    """Where so many records end that lie one behind the other from `at` on, by their lengths. Raises Malformed."""
     try:
         for _ in range(count):
-            size = body[at]
+            size = data[at]
             at += 1
             if size > 127:
-                low, size = size & 127, body[at]
+                high = data[at]
                 at += 1
-                if size > 127:
-                    size, at = _long(body, at, size)
-                size = low | size << 7
-            if size & 1 or size < 12:  # zigzag; six fields of a byte at least
+                if high > 127:
+                    high, at = _long(data, at, high)
+                size += (high << 7) - 128
+            if size < 12 or size & 1:  # zigzag, of six fields of a byte at least
                 raise Malformed("a record shorter than its fields")
             at += size >> 1
     except IndexError:
-        raise Malformed("a record reaches past its batch") from None
-    if at > limit or (whole and at != limit):
-        raise Malformed(f"records of {at} bytes in a batch that has {limit}")
+        at = limit + 1
+    if at > limit:
+        raise Malformed("a record reaches past its batch")
+    return at
 
 
-def looks_compressed(body: memoryview, codec: int) -> bool:
-    """Whether it begins as that compression's output does; snappy, in Java's framing or bare, has no sure sign."""
-    return body[: len(_BEGINS[codec])] == _BEGINS[codec] and len(body) > 0
+def looks_compressed(begin: Buffer, codec: int) -> bool:
+    """Whether records begin as that compression's output does; snappy, in Java's framing or bare, has no sure sign."""
+    return len(begin) > 0 and bytes(begin[: len(_BEGINS[codec])]) == _BEGINS[codec]
 
 
 def newest(body: bytes, starts: Iterable[int]) -> int:
