@@ -103,6 +103,7 @@ def _repair(data: Path) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    gc.disable()  # until it is ready: a start leaves little behind
     try:
         import uvloop
     except ImportError:
@@ -143,8 +144,8 @@ async def _serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     if options.child:
         _watch_parent(loop, stop)
-    gc.collect()
     gc.freeze()  # what is there now stays
+    gc.enable()
     _tell(listener, port, data)
     _say(f"ready {broker.node.address}")
     await stop.wait()

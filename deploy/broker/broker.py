@@ -1,13 +1,14 @@
 """The broker: topics, groups and transactions of one data folder, put together, and what happens without a request."""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.deploy.broker import folder
 from penstock.deploy.broker.data import FetchRequests, ProduceRequests
@@ -15,7 +16,6 @@ from penstock.deploy.broker.durability import CHANGES, GroupCommit
 from penstock.deploy.broker.groups import OFFSETS_RETENTION_MS, GroupRequests, Groups, OffsetRequests
 from penstock.deploy.broker.log import (
     CleanStop,
-    Compactor,
     Fsync,
     Journal,
     LogConfig,
@@ -34,6 +34,9 @@ from penstock.deploy.broker.topics.described import ConfigRequests
 from penstock.deploy.broker.topics.metadata import VERSIONS, MetadataRequests
 from penstock.deploy.broker.topics.positions import PositionRequests
 from penstock.deploy.broker.transactions import EXPIRATION_MS, TransactionRequests, Transactions
+
+if TYPE_CHECKING:
+    from penstock.deploy.broker.log import Compactor
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +101,6 @@ class Broker:
         self._recover()
         self._handlers = self._all_handlers()
         self._connections: set[Connection] = set()
-        self._compactor = Compactor()
         self._tasks = [loop.create_task(work) for work in self._periodic()]
 
     def connection(self) -> Connection:
@@ -211,9 +213,15 @@ class Broker:
                 log.exception("%s: retention or compaction failed", name)
             await asyncio.sleep(0)  # requests in between
 
+    @functools.cached_property
+    def _compactor(self) -> "Compactor":
+        from penstock.deploy.broker.log.compactor import Compactor  # a start has no use for it
+
+        return Compactor()
+
     async def _clean_one(self, name: str, each: PartitionLog) -> None:
         each.clean(time.time())
-        if each.offline or not self._compactor.due(each):
+        if each.offline or not each.config.cleanup_compact or not self._compactor.due(each):
             return
         started = time.monotonic()
         done = await self._compactor.compact(each)

@@ -14,7 +14,6 @@ from tests.durability import checks, load
 from tests.durability.checks import Row
 from tests.durability.server import FaultyServer
 
-
 _SURE = 20.0  # seconds by which a write comes, under load
 
 

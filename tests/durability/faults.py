@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 CHANGES = ("pwrite", "pwritev", "ftruncate", "replace", "unlink", "mkdir", "rmdir", "fdatasync", "fsync")
@@ -50,7 +51,7 @@ def _kill_at(number: int, *, after: bool, inside: str | None) -> None:
     def dying(call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*given: Any, **named: Any) -> Any:
             nonlocal count
-            if inside and inside not in os.readlink(f"/proc/self/fd/{given[0]}"):
+            if inside and inside not in str(Path(f"/proc/self/fd/{given[0]}").readlink()):
                 return call(*given, **named)
             count += 1
             here = count == number

@@ -13,9 +13,7 @@ class FaultyServer(BrokerServer):
         """From the next start on."""
         self._program = ["-m", "tests.durability.faults", *faults, "--"]
 
-    def start_again(
-        self, rng: random.Random, faults: list[str], *, deadly: bool, dies_in: str | None = None
-    ) -> int:
+    def start_again(self, rng: random.Random, faults: list[str], *, deadly: bool, dies_in: str | None = None) -> int:
         """Start, with a death at a random system call where `deadly`, or after a write to such a file.
 
         Returns how often it died before it was ready.

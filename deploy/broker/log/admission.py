@@ -24,9 +24,8 @@ from penstock.deploy.broker.log.batches import (
 from penstock.deploy.broker.log.config import LogConfig
 from penstock.deploy.broker.log.problems import LogProblem
 from penstock.deploy.broker.log.producers import Producers
-from penstock.deploy.broker.log.records import SMALLEST, check_records, chain, decompress, looks_compressed
+from penstock.deploy.broker.log.records import SMALLEST, chain, check_records, decompress, looks_compressed
 from penstock.deploy.broker.log.results import Appended
-
 
 WALKED = 32
 """Records looked at: 3 us at most, of a request that takes 60."""

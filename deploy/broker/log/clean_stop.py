@@ -6,7 +6,6 @@ the folder is opened as after a crash (`recovery`), which needs nothing of this.
 nor its removal: after a power failure either nothing was appended since, or a size tells.
 """
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -64,22 +63,20 @@ class CleanStop:
         known = self._logs.get(folder.name)
         if known is None:
             return None
-        place = str(folder)
+        paths = [folder / f"{segment.base:020d}.log" for segment in known.segments]
         try:
-            if os.stat(place).st_mtime_ns != known.modified_ns:
+            if folder.stat().st_mtime_ns != known.modified_ns:
                 return None
-            for segment in known.segments:
-                now = os.stat(f"{place}/{segment.base:020d}.log")
+            for path, segment in zip(paths, known.segments, strict=True):
+                now = path.stat()
                 if (now.st_size, now.st_mtime_ns) != (segment.size, segment.modified_ns):
                     return None
             producers = Producers.load(known.producers)[0] if known.producers else Producers()
         except (OSError, msgspec.DecodeError):
             return None
         segments = [
-            Segment.sealed_at(
-                folder / f"{each.base:020d}.log", each.size, each.next_offset, each.max_timestamp, each.created_ms
-            )
-            for each in known.segments
+            Segment.sealed_at(path, each.size, each.next_offset, each.max_timestamp, each.created_ms)
+            for path, each in zip(paths, known.segments, strict=True)
         ]
         return Opened(segments, producers, known.start_offset, False, 0)
 

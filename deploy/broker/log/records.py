@@ -7,8 +7,6 @@ since compaction's speed is this loop's.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import cramjam
-
 from penstock.deploy.broker.log import problems
 from penstock.deploy.broker.log.batches import Buffer
 from penstock.deploy.broker.log.problems import LogProblem
@@ -27,8 +25,8 @@ SMALLEST = 7
 """Bytes of a record without key, value and headers: length, attributes, and five varints of a byte."""
 
 _BEGINS = {GZIP: b"\x1f\x8b", SNAPPY: b"", LZ4: b"\x04\x22\x4d\x18", ZSTD: b"\x28\xb5\x2f\xfd"}
+_NAMES = {GZIP: "gzip", LZ4: "lz4", ZSTD: "zstd"}
 _ROOM = 1 << 16
-_INTO = {GZIP: cramjam.gzip.decompress_into, LZ4: cramjam.lz4.decompress_into, ZSTD: cramjam.zstd.decompress_into}
 
 
 class Columns(NamedTuple):
@@ -56,10 +54,12 @@ def decompress(body: Buffer, codec: int) -> bytes:
     """A batch's records. Raises Malformed, also for more than `LARGEST` bytes of them."""
     if codec == NONE:
         return bytes(body)
+    import cramjam  # at first use: a start has none
+
     try:
         if codec == SNAPPY:
             return _snappy(bytes(body))
-        into = _INTO[codec]
+        into = getattr(cramjam, _NAMES[codec]).decompress_into
         room = max(_ROOM, 16 * len(body))
         while True:
             out = bytearray(min(room, LARGEST))
@@ -77,6 +77,8 @@ def decompress(body: Buffer, codec: int) -> bytes:
 
 def compress(body: bytes, codec: int) -> bytes:
     """The inverse, for compaction; snappy as one bare block."""
+    import cramjam
+
     if codec == GZIP:
         return bytes(cramjam.gzip.compress(body))
     if codec == SNAPPY:
@@ -89,6 +91,8 @@ def compress(body: bytes, codec: int) -> bytes:
 
 
 def _snappy(body: bytes) -> bytes:
+    import cramjam
+
     blocks = [body]
     if body.startswith(_XERIAL):
         blocks, at = [], _XERIAL_HEADER

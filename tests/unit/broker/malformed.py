@@ -20,7 +20,8 @@ def varint(number: int) -> bytes:
 
 
 def record(offset: int, *, key: bytes | None = b"k", length: int | None = None, headers: bytes = b"\0") -> bytes:
-    body = b"\0\0" + varint(offset) + (varint(-1) if key is None else varint(len(key)) + key) + varint(1) + b"v" + headers
+    keyed = varint(-1) if key is None else varint(len(key)) + key
+    body = b"\0\0" + varint(offset) + keyed + varint(1) + b"v" + headers
     return varint(len(body) if length is None else length) + body
 
 

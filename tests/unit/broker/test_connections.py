@@ -27,7 +27,7 @@ def answered(connection: socket.socket) -> bool:
 
 
 def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def megabytes(pid: int) -> float:
