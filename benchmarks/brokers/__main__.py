@@ -13,11 +13,11 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import report as machine
-from benchmarks.brokers import compaction, latency, load, memory, rates, report, servers
+from benchmarks.brokers import compaction, latency, load, memory, rates, report, servers, start
 from benchmarks.brokers.servers import Server
 
 console = Console(width=None if sys.stdout.isatty() else 140)
-PARTS = ("rates", "latency", "memory", "compaction", "fsync")
+PARTS = ("start", "rates", "latency", "memory", "compaction", "fsync")
 
 
 def main() -> int:
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="runs of rates (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of latency (default: %(default)s)")
+    parser.add_argument("--starts", type=int, default=12, help="of each kind; Kafka two (default: %(default)s)")
     parser.add_argument("--gigabytes", type=float, default=5.0, help="for memory (default: %(default)s)")
     arguments = parser.parse_args()
     console.print(f"{machine.machine()}; load average {os.getloadavg()[0]:.1f}", highlight=False)
@@ -48,6 +49,14 @@ def _both(*kinds: Server) -> Iterator[tuple[Server, Any]]:
         with ExitStack() as stack:
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-broker-")))
             yield kind, stack.enter_context(kind.start(home))
+
+
+def _start(arguments: argparse.Namespace) -> Iterator[Any]:
+    for kind, starts in ((servers.EMBEDDED, arguments.starts), (servers.KAFKA, min(2, arguments.starts))):
+        with ExitStack() as stack:
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-broker-")))
+            with console.status(f"start: {kind.name}"):
+                yield from start.run(kind.name, kind.start, home, starts)
 
 
 def _rates(arguments: argparse.Namespace) -> Iterator[Any]:
@@ -90,6 +99,7 @@ def _fsync(arguments: argparse.Namespace) -> Iterator[Any]:
 
 
 _RUNS: dict[str, Callable[[argparse.Namespace], Iterator[Any]]] = {
+    "start": _start,
     "rates": _rates,
     "latency": _latency,
     "memory": _memory,

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="penstock broker", description=__doc__)
+    parser = argparse.ArgumentParser(prog="penstock broker", description=__doc__, formatter_class=_formatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder to keep everything in, made if need be")
     parser.add_argument("--listen", default="127.0.0.1:9092", help="HOST:PORT for clients; port 0 takes a free one")
     parser.add_argument("--advertise", metavar="HOST:PORT", help="where clients are told to connect; default: --listen")
@@ -63,6 +63,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     _security_options(parser.add_argument_group("security", "beyond loopback, TLS or SASL or --insecure is needed"))
     parser.add_argument("--child", type=int, metavar="LOCK", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, width=100)  # one that is not given is looked up with shutil: 15 ms of the start
 
 
 def _security_options(group: "argparse._ArgumentGroup") -> None:
@@ -99,6 +103,7 @@ def _repair(data: Path) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    gc.disable()  # until it is ready: a start leaves little behind
     try:
         import uvloop
     except ImportError:
@@ -139,8 +144,8 @@ async def _serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stop.set)
     if options.child:
         _watch_parent(loop, stop)
-    gc.collect()
     gc.freeze()  # what is there now stays
+    gc.enable()
     _tell(listener, port, data)
     _say(f"ready {broker.node.address}")
     await stop.wait()

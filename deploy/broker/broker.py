@@ -1,20 +1,21 @@
 """The broker: topics, groups and transactions of one data folder, put together, and what happens without a request."""
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.deploy.broker import folder
 from penstock.deploy.broker.data import FetchRequests, ProduceRequests
 from penstock.deploy.broker.durability import CHANGES, GroupCommit
 from penstock.deploy.broker.groups import OFFSETS_RETENTION_MS, GroupRequests, Groups, OffsetRequests
 from penstock.deploy.broker.log import (
-    Compactor,
+    CleanStop,
     Fsync,
     Journal,
     LogConfig,
@@ -23,6 +24,7 @@ from penstock.deploy.broker.log import (
     OfflineLog,
     PartitionLog,
 )
+from penstock.deploy.broker.log.clean_stop import write as write_clean_stop
 from penstock.deploy.broker.protocol import Handler
 from penstock.deploy.broker.security.sasl import Sasl, authenticated_handlers
 from penstock.deploy.broker.server import Connection
@@ -32,6 +34,9 @@ from penstock.deploy.broker.topics.described import ConfigRequests
 from penstock.deploy.broker.topics.metadata import VERSIONS, MetadataRequests
 from penstock.deploy.broker.topics.positions import PositionRequests
 from penstock.deploy.broker.transactions import EXPIRATION_MS, TransactionRequests, Transactions
+
+if TYPE_CHECKING:
+    from penstock.deploy.broker.log import Compactor
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +81,9 @@ class Broker:
             protocol=settings.protocol,
         )
         touched = self._group_commit.touched if self._group_commit else None
+        self._clean_stop = CleanStop.take(data)
         self.topics = Topics(data, self._open_log, touched)
+        self._clean_stop = CleanStop()  # a folder made from now on is another one, whatever its name
         loop = asyncio.get_running_loop()
         self.groups = Groups(
             data,
@@ -94,7 +101,6 @@ class Broker:
         self._recover()
         self._handlers = self._all_handlers()
         self._connections: set[Connection] = set()
-        self._compactor = Compactor()
         self._tasks = [loop.create_task(work) for work in self._periodic()]
 
     def connection(self) -> Connection:
@@ -111,10 +117,11 @@ class Broker:
         self.groups.close()
         self.transactions.close()
         self.topics.close()
+        write_clean_stop(self._settings.data, (each.log for topic in self.topics for each in topic.partitions))
 
     def _open_log(self, path: Path, config: LogConfig) -> PartitionLog:
         try:
-            return PartitionLog(path, config, fsync=self._log_fsync)
+            return PartitionLog(path, config, fsync=self._log_fsync, known=self._clean_stop.opened(path))
         except LogDamaged as damage:  # that partition's loss is not the others'
             log.error("%s is offline: %s", path.name, damage.message)
             return OfflineLog(path, config, damage)
@@ -206,9 +213,15 @@ class Broker:
                 log.exception("%s: retention or compaction failed", name)
             await asyncio.sleep(0)  # requests in between
 
+    @functools.cached_property
+    def _compactor(self) -> "Compactor":
+        from penstock.deploy.broker.log.compactor import Compactor  # a start has no use for it
+
+        return Compactor()
+
     async def _clean_one(self, name: str, each: PartitionLog) -> None:
         each.clean(time.time())
-        if each.offline or not self._compactor.due(each):
+        if each.offline or not each.config.cleanup_compact or not self._compactor.due(each):
             return
         started = time.monotonic()
         done = await self._compactor.compact(each)

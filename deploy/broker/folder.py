@@ -4,8 +4,6 @@ import base64
 import contextlib
 import fcntl
 import os
-import shutil
-import tempfile
 import uuid
 from pathlib import Path
 
@@ -29,6 +27,8 @@ class DataFolder:
     def __init__(self, given: Path | None) -> None:
         self._temporary = given is None
         if given is None:
+            import tempfile
+
             _sweep()
             hidden = Path(tempfile.mkdtemp(prefix=f".{_TEMPORARY}"))
             self.lock = _lock(hidden)
@@ -41,7 +41,7 @@ class DataFolder:
     def release(self) -> None:
         """Give it back: unlock it, or remove it where it is temporary."""
         if self._temporary:
-            shutil.rmtree(self.path, ignore_errors=True)
+            _remove(self.path)
         os.close(self.lock)
 
 
@@ -78,9 +78,17 @@ def _lock(folder: Path) -> int:
 
 def _sweep() -> None:
     """Remove the temporary folders whose owners were killed: those are unlocked."""
+    import tempfile  # here, as shutil below: the child process has no temporary folders, and is to start quickly
+
     for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
         with contextlib.suppress(OSError, FolderInUse):
             if not folder.is_symlink() and folder.stat().st_uid == os.getuid():
                 descriptor = _lock(folder)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
                 os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)

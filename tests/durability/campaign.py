@@ -14,6 +14,8 @@ from tests.durability import checks, load
 from tests.durability.checks import Row
 from tests.durability.server import FaultyServer
 
+_SURE = 20.0  # seconds by which a write comes, under load
+
 
 @dataclass
 class Report:
@@ -42,13 +44,23 @@ class Campaign:
         seed: what kills when is drawn from it. The threads of the clients run as they like.
         broken: a promise that the broker is to break, see `tests.durability.faults`.
         longest: seconds that a broker lives at most.
+        dies_in: every life but the first ends right after a write to a file with this in its name, which is then not
+            acknowledged. Default None: at random moments and random changes of files.
     """
 
     def __init__(
-        self, folder: Path, seed: int, *, fsync: str = "system", broken: str | None = None, longest: float = 0.8
+        self,
+        folder: Path,
+        seed: int,
+        *,
+        fsync: str = "system",
+        broken: str | None = None,
+        longest: float = 0.8,
+        dies_in: str | None = None,
     ) -> None:
         self._rng = random.Random(seed)
         self._longest = longest
+        self._dies_in = dies_in
         self._faults = ["--clean-every", "0.3", *(["--break", broken] if broken else [])]
         self.report = Report(seed)
         self._server = FaultyServer(folder, fsync=fsync)
@@ -68,10 +80,14 @@ class Campaign:
             server.start_again(rng, self._faults, deadly=False)
             for actor in self._actors:
                 actor.ask_to_stop()
+            waking = self._processors[0]
             for actor in self._actors:
-                actor.join(45)
+                if actor is not waking:
+                    actor.join(45)
+            waking.wait(10)
             server.kill()  # once more: what was acknowledged last has had no time to settle
             server.start_again(rng, self._faults, deadly=False)
+            waking.join(25)
             self._check()
         except (BrokerUnavailable, KafkaException, AssertionError) as problem:
             report.problems.append(str(problem))
@@ -104,18 +120,23 @@ class Campaign:
         """At a random moment, or at a random change of a file; then the next life begins."""
         server, rng, report = self._server, self._rng, self.report
         life = rng.uniform(0.05, self._longest)
+        if self._dies_in and report.kills:
+            life = _SURE
         if server.wait(life):
             report.kills_at_calls += 1
         server.kill()
         report.kills += 1
-        deaths = server.start_again(rng, self._faults, deadly=rng.random() < 0.5 and report.kills % 10 != 0)
+        deadly = bool(self._dies_in) or (rng.random() < 0.5 and report.kills % 10 != 0)
+        deaths = server.start_again(rng, self._faults, deadly=deadly, dies_in=self._dies_in)
         report.kills += deaths
         report.kills_while_starting += deaths
         if report.kills % 10 == 0:  # some progress in any case
             before = [actor.done for actor in self._quick]
             load.await_true(
                 lambda: (
-                    not server.running or all(now.done > then for now, then in zip(self._quick, before, strict=True))
+                    not server.running
+                    or any(actor.problems for actor in self._actors)  # one that is gone does not go on: told at the end
+                    or all(now.done > then for now, then in zip(self._quick, before, strict=True))
                 ),
                 60,
                 "every client goes on",
@@ -155,6 +176,7 @@ class Campaign:
             "topics made": self._admin.done,
             "compacted away": len(self._compacted.told) - len(rows),
             "retained away": int(kept[0].value) if kept else 0,
+            "clients stuck": sum(each.stuck for each in self._processors),
         }
 
     def _topics(self, address: str) -> list[str]:
@@ -179,6 +201,7 @@ def read(address: str, topic: str, partition: int) -> list[Row]:
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 10,  # the end is told by an empty answer
             **load.PATIENT,
         }
     )
@@ -189,7 +212,7 @@ def read(address: str, topic: str, partition: int) -> list[Row]:
     deadline = time.monotonic() + 60
     try:
         while time.monotonic() < deadline:
-            for message in consumer.consume(1000, 0.2):
+            for message in consumer.consume(1000, 0.05):
                 if message.error() is None:
                     rows.append(Row(message.offset(), message.key(), message.value()))
                 elif message.error().name() == "_PARTITION_EOF":

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 CHANGES = ("pwrite", "pwritev", "ftruncate", "replace", "unlink", "mkdir", "rmdir", "fdatasync", "fsync")
@@ -22,6 +23,7 @@ def main() -> None:
     mine, _, rest = "\0".join(sys.argv[1:]).partition("\0--\0")
     parser = argparse.ArgumentParser()
     parser.add_argument("--kill-at", type=int, help="SIGKILL at this change of a file, counted from 1")
+    parser.add_argument("--kill-in", help="count writes only, to files with this in their names")
     parser.add_argument("--after", action="store_true", help="after it, not before")
     parser.add_argument("--clean-every", type=float, help="seconds between two rounds of retention and compaction")
     parser.add_argument("--synced", help="a file to write down in what was forced to the disk")
@@ -32,7 +34,7 @@ def main() -> None:
 
         record_syncs(options.synced)
     if options.kill_at:
-        _kill_at(options.kill_at, after=options.after)
+        _kill_at(options.kill_at, after=options.after, inside=options.kill_in)
     from penstock.deploy.broker import broker
     from penstock.deploy.broker.__main__ import main as serve
 
@@ -43,12 +45,14 @@ def main() -> None:
     serve(rest.split("\0"))
 
 
-def _kill_at(number: int, *, after: bool) -> None:
+def _kill_at(number: int, *, after: bool, inside: str | None) -> None:
     count = 0
 
     def dying(call: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*given: Any, **named: Any) -> Any:
             nonlocal count
+            if inside and inside not in str(Path(f"/proc/self/fd/{given[0]}").readlink()):
+                return call(*given, **named)
             count += 1
             here = count == number
             if here and not after:
@@ -60,7 +64,7 @@ def _kill_at(number: int, *, after: bool) -> None:
 
         return counted
 
-    for name in CHANGES:
+    for name in ("pwritev",) if inside else CHANGES:
         setattr(os, name, dying(getattr(os, name)))
 
 

@@ -38,6 +38,9 @@ TOPICS = [
 ]
 
 
+_SEND_SECONDS = 10.0
+
+
 class Actor(ABC):
     """One client with a thread of its own.
 
@@ -59,16 +62,20 @@ class Actor(ABC):
     def ask_to_stop(self) -> None:
         self._stop.set()
 
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends so soon."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
     def join(self, seconds: float) -> None:
         """Wait for its end; a hang is a problem."""
-        self._thread.join(seconds)
-        if self._thread.is_alive():
+        if not self.wait(seconds):
             self.problems.append(f"{self._thread.name} hangs")
 
     def _guarded(self) -> None:
         try:
             self.run()
-        except Exception as problem:
+        except (Exception, asyncio.CancelledError) as problem:
             self.problems.append(f"{self._thread.name}: {problem!r}")
 
     @abstractmethod
@@ -188,17 +195,29 @@ class Committer(Actor):
         )
         expected: dict[int, int] = {}
 
+        assignments = 0
+
         def assigned(_: Any, partitions: list[TopicPartition]) -> None:
+            nonlocal assignments
+            assignments += 1
             expected.clear()
 
         consumer.subscribe([ORDERED], on_assign=assigned)
         while not self.stopping:
-            for message in consumer.consume(200, 0.05):
-                if message.error() is None:
-                    self._read(message.partition(), message.offset(), expected)
-            if expected:
-                self._commit(consumer, expected)
+            self._turn(consumer, expected)
+        # A close() while an assignment arrives hangs in confluent-kafka: its callback holds the interpreter's lock and
+        # waits for a thread that wants it. After an assignment or a commit in the broker's last life none is coming.
+        before, deadline = (self.done, assignments), time.monotonic() + 10
+        while (self.done, assignments) == before and time.monotonic() < deadline:
+            self._turn(consumer, expected)
         consumer.close()
+
+    def _turn(self, consumer: Consumer, expected: dict[int, int]) -> None:
+        for message in consumer.consume(200, 0.05):
+            if message.error() is None:
+                self._read(message.partition(), message.offset(), expected)
+        if expected:
+            self._commit(consumer, expected)
 
     def _read(self, partition: int, offset: int, expected: dict[int, int]) -> None:
         if partition in expected and offset != expected[partition]:
@@ -271,7 +290,12 @@ class Processor(Actor):
     """librdkafka: consume, process, produce; outputs to three partitions and the offsets in one transaction.
 
     After a death its coordinator's connection takes seconds to come back: of a series of short lives it sees few.
+    `send_offsets_to_transaction` may then wait past its timeout, until a connection to a broker comes or goes
+    (https://github.com/confluentinc/librdkafka/issues/5456): the broker's next death wakes it, mostly. No answer of a
+    broker, and none that is missing, can make it wait so long; so it is `stuck`, and nobody's problem but its own.
     """
+
+    stuck = False
 
     def __init__(self, bootstrap: str, out: str, rng: random.Random) -> None:
         super().__init__(bootstrap)
@@ -281,6 +305,14 @@ class Processor(Actor):
         self.aborted: list[bytes] = []
         self._rng = rng
         self._number = 0
+        self._sends_since: float | None = None
+
+    def join(self, seconds: float) -> None:
+        if not self.wait(seconds):
+            since = self._sends_since
+            self.stuck = since is not None and time.monotonic() - since > _SEND_SECONDS + 5
+        if not self.stuck:
+            super().join(0)
 
     def run(self) -> None:
         while not self.stopping:
@@ -340,9 +372,13 @@ class Processor(Actor):
             value = b"%s:%d:%d" % (name, message.partition(), message.offset())
             for partition in range(3):
                 producer.produce(self.out, value, partition=partition)
+        self._sends_since = time.monotonic()
         producer.send_offsets_to_transaction(
-            consumer.position(consumer.assignment()), consumer.consumer_group_metadata(), 20
+            consumer.position(consumer.assignment()), consumer.consumer_group_metadata(), _SEND_SECONDS
         )
+        self._sends_since = None
+        if self.stuck:  # too late: what is there is being looked at
+            return
         if not abort:
             producer.commit_transaction(20)
             self.committed.append(name)
@@ -383,10 +419,10 @@ class AioProcessor(Processor):
                 await asyncio.wait_for(producer.start(), 20)
                 await asyncio.wait_for(consumer.start(), 20)
                 await self._process(producer, consumer)
-            with suppress(KafkaError_, OSError, TimeoutError):
-                await asyncio.wait_for(consumer.stop(), 5)
-            with suppress(KafkaError_, OSError, TimeoutError):
-                await asyncio.wait_for(producer.stop(), 5)
+            for client in (consumer, producer):
+                # Cancelled: stop() waits for tasks of its own that it has cancelled, and passes that on.
+                with suppress(KafkaError_, OSError, TimeoutError, asyncio.CancelledError):
+                    await asyncio.wait_for(client.stop(), 5)
 
     async def _process(self, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer) -> None:
         places = [Place(ORDERED, partition) for partition in range(3)]

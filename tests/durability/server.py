@@ -13,12 +13,17 @@ class FaultyServer(BrokerServer):
         """From the next start on."""
         self._program = ["-m", "tests.durability.faults", *faults, "--"]
 
-    def start_again(self, rng: random.Random, faults: list[str], *, deadly: bool) -> int:
-        """Start, with a death at a random system call where `deadly`; returns how often it died before it was ready."""
+    def start_again(self, rng: random.Random, faults: list[str], *, deadly: bool, dies_in: str | None = None) -> int:
+        """Start, with a death at a random system call where `deadly`, or after a write to such a file.
+
+        Returns how often it died before it was ready.
+        """
         deaths = 0
         while True:
             fatal = ["--kill-at", str(int(rng.expovariate(1 / 60)) + 1)] if deadly else []
-            if fatal and rng.random() < 0.5:
+            if fatal and dies_in:
+                fatal += ["--after", "--kill-in", dies_in]
+            elif fatal and rng.random() < 0.5:
                 fatal.append("--after")
             self.with_faults(*faults, *fatal)
             try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from penstock.deploy.broker.log import Journal, LogConfig, LogDamaged, LogProblem, PartitionLog
 from penstock.deploy.broker.log.admission import split
-from penstock.deploy.broker.log.records import Malformed, columns, decompress, newest, times
+from penstock.deploy.broker.log.records import Malformed, chain, check_records, columns, decompress, newest, times
 from penstock.deploy.broker.log.repair import repair_journal
 from penstock.deploy.broker.protocol import SERVED, codec
 from penstock.deploy.broker.server import Connection
@@ -24,7 +24,7 @@ def requests(data: bytes) -> None:
     key = keys[data[0] % len(keys)]
     lowest, highest = SERVED[key]
     coder = codec(key, lowest + data[1] % (highest - lowest + 1))
-    connection = Connection({}, {}, lambda _: None)
+    connection = Connection({}, {}, lambda _: None, lambda _: None)
     with suppress(Exception):
         connection._decode(memoryview(data).toreadonly(), coder)
 
@@ -54,8 +54,11 @@ def records(data: bytes) -> None:
         body = decompress(body, data[0] % 6)
         found = columns(body, data[1])
         newest(body, found.bounds[:-1])
+    for look in (times, check_records):
+        with suppress(Malformed):
+            look(body, data[1])
     with suppress(Malformed):
-        times(body, data[1])
+        assert chain(body, 0, len(body), data[1]) <= len(body)
 
 
 def journals(data: bytes) -> None:

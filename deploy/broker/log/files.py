@@ -5,7 +5,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from crc32c import crc32c
+from penstock.deploy.broker.log.checksum import crc32c
 
 _SEAL = struct.Struct(">4sI")
 _IOV_MAX = 1024
@@ -51,6 +51,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def remove_folder(folder: Path) -> None:
+    """With all that is in it."""
+    import shutil  # which brings every compression there is: a start has no use for them
+
+    shutil.rmtree(folder)
 
 
 def write_at(fd: int, pieces: Sequence[bytes | memoryview], position: int, total: int) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
-from crc32c import crc32c
 
 from penstock.deploy.broker.log import problems
+from penstock.deploy.broker.log.checksum import crc32c
 from penstock.deploy.broker.log.files import sync_folder, write_at
 from penstock.deploy.broker.log.problems import LogDamaged, LogProblem
 

@@ -1,10 +1,10 @@
 """A partition whose files are damaged: it answers every request with what is wrong, while the others go on."""
 
-import shutil
 from pathlib import Path
 from typing import NoReturn
 
 from penstock.deploy.broker.log.config import LogConfig
+from penstock.deploy.broker.log.files import remove_folder
 from penstock.deploy.broker.log.partition import PartitionLog
 from penstock.deploy.broker.log.problems import LogDamaged
 from penstock.deploy.broker.log.results import ProducerInfo
@@ -41,6 +41,10 @@ class OfflineLog(PartitionLog):
     def size_bytes(self) -> int:
         return sum(path.stat().st_size for path in self.folder.glob("*.log"))
 
+    @property
+    def left(self) -> None:
+        return None
+
     def append_marker(self, producer_id: int, epoch: int, *, commit: bool, coordinator_epoch: int = 0) -> int:
         self._fail()
 
@@ -60,7 +64,7 @@ class OfflineLog(PartitionLog):
         pass
 
     def destroy(self) -> None:
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
     def _usable(self, *, append: bool = False) -> None:
         self._fail()

@@ -1,18 +1,16 @@
 """One partition's log: appends, reads, deletions, and what survives a restart."""
 
-import shutil
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from penstock.deploy.broker.log import lookup, problems, recovery
 from penstock.deploy.broker.log.admission import admit, split
 from penstock.deploy.broker.log.batches import CONTROL, Batch, header_at, marker, placed, stamped
 from penstock.deploy.broker.log.config import LogConfig
-from penstock.deploy.broker.log.files import sync_folder
+from penstock.deploy.broker.log.files import remove_folder, sync_folder
 from penstock.deploy.broker.log.fsync import Fsync
 from penstock.deploy.broker.log.problems import LogProblem
 from penstock.deploy.broker.log.producers import Aborted
@@ -32,6 +30,7 @@ class PartitionLog:
         config: may be replaced at any time; acts from the next call on.
         clock: seconds since the epoch.
         fsync: what an acknowledgement promises, see `Fsync`.
+        known: what is in the folder, where that is sure (`clean_stop`). By default it is looked at.
 
     Raises LogDamaged where the files do not hold what was once written. A torn write of a crash is cut off silently:
     nothing of it was acknowledged; `cut_bytes` says how much.
@@ -44,12 +43,13 @@ class PartitionLog:
         *,
         clock: Callable[[], float] = time.time,
         fsync: Fsync = Fsync.SYSTEM,
+        known: recovery.Opened | None = None,
     ) -> None:
         self.folder = folder
         self.config = config
         self._clock = clock
         self._fsync = fsync
-        opened = recovery.open_folder(folder, self._now_ms())
+        opened = known or recovery.open_folder(folder, self._now_ms())
         self._segments = opened.segments
         self._bases = [segment.base for segment in opened.segments]
         self._producers = opened.producers
@@ -324,20 +324,11 @@ class PartitionLog:
         return segment
 
     def _seal(self, segments: list[Segment], state: bytes) -> None:
-        """Force segments, then write down what they hold; in a thread, but for `close`.
-
-        Where only the latter fails, the disk being full, the next opening walks the segments: slower, and no worse.
-        """
+        """In a thread, but for `close`."""
         try:
-            for segment in segments:
-                segment.force()
+            recovery.seal(self.folder, segments, state)
         except OSError as problem:
             self._failure = f"{self.folder}: {problem.strerror}"
-            return
-        with suppress(OSError):
-            for segment in segments:
-                segment.write_index()
-            recovery.write_checkpoint(self.folder, state)
 
     def _join(self) -> None:
         if self._sealing is not None:
@@ -382,13 +373,20 @@ class PartitionLog:
             segment.close()
         self._closed = f"{self.folder} is closed"
 
+    @property
+    def left(self) -> recovery.Opened | None:
+        """After `close`: what is in the folder, for the next opening; None where not all of it is on the disk."""
+        if self._failure is not None or not all(segment.sealed for segment in self._segments):
+            return None
+        return recovery.Opened(self._segments, self._producers, self._start, False, 0)
+
     def destroy(self) -> None:
         """Close and delete the folder."""
         self._join()
         for segment in self._segments:
             segment.close()
         self._closed = f"{self.folder} is deleted"
-        shutil.rmtree(self.folder)
+        remove_folder(self.folder)
 
     def _usable(self, *, append: bool = False) -> None:
         reason = self._closed or (self._failure if append else None)

@@ -83,6 +83,11 @@ class Producers:
         self.open: dict[int, int] = {}
         self.aborted: list[Aborted] = []
 
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to know."""
+        return bool(self._states or self.open or self.aborted)
+
     def check(self, batch: Batch) -> Appended | None:
         """Whether a batch is this producer's next one.
 

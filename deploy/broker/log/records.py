@@ -7,8 +7,6 @@ since compaction's speed is this loop's.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import cramjam
-
 from penstock.deploy.broker.log import problems
 from penstock.deploy.broker.log.batches import Buffer
 from penstock.deploy.broker.log.problems import LogProblem
@@ -23,8 +21,12 @@ _XERIAL_HEADER = 16
 LARGEST = 128 << 20
 """Bytes of one batch's records. A megabyte may claim to be gigabytes; such a batch is kept, but not looked into."""
 
+SMALLEST = 7
+"""Bytes of a record without key, value and headers: length, attributes, and five varints of a byte."""
+
+_BEGINS = {GZIP: b"\x1f\x8b", SNAPPY: b"", LZ4: b"\x04\x22\x4d\x18", ZSTD: b"\x28\xb5\x2f\xfd"}
+_NAMES = {GZIP: "gzip", LZ4: "lz4", ZSTD: "zstd"}
 _ROOM = 1 << 16
-_INTO = {GZIP: cramjam.gzip.decompress_into, LZ4: cramjam.lz4.decompress_into, ZSTD: cramjam.zstd.decompress_into}
 
 
 class Columns(NamedTuple):
@@ -52,10 +54,12 @@ def decompress(body: Buffer, codec: int) -> bytes:
     """A batch's records. Raises Malformed, also for more than `LARGEST` bytes of them."""
     if codec == NONE:
         return bytes(body)
+    import cramjam  # at first use: a start has none
+
     try:
         if codec == SNAPPY:
             return _snappy(bytes(body))
-        into = _INTO[codec]
+        into = getattr(cramjam, _NAMES[codec]).decompress_into
         room = max(_ROOM, 16 * len(body))
         while True:
             out = bytearray(min(room, LARGEST))
@@ -73,6 +77,8 @@ def decompress(body: Buffer, codec: int) -> bytes:
 
 def compress(body: bytes, codec: int) -> bytes:
     """The inverse, for compaction; snappy as one bare block."""
+    import cramjam
+
     if codec == GZIP:
         return bytes(cramjam.gzip.compress(body))
     if codec == SNAPPY:
@@ -85,6 +91,8 @@ def compress(body: bytes, codec: int) -> bytes:
 
 
 def _snappy(body: bytes) -> bytes:
+    import cramjam
+
     blocks = [body]
     if body.startswith(_XERIAL):
         blocks, at = [], _XERIAL_HEADER
@@ -139,10 +147,66 @@ def columns(body: bytes, count: int) -> Columns:
     return Columns(keys, bounds, tombstones)
 
 
-def keyless(body: bytes, count: int) -> int | None:
-    """The number of the first record without key, if there is one. Raises Malformed."""
-    keys = columns(body, count).keys
-    return keys.index(None) if None in keys else None
+def check_records(body: bytes, count: int) -> int | None:
+    """All of every record, and that nothing comes behind the last; returns the number of the first without key.
+
+    Raises Malformed.
+    """
+    without: int | None = None
+    at = 0
+    try:
+        for number in range(count):
+            size, at = _varint(body, at)
+            end = at + size
+            _, at = _varint(body, at + 1)  # attributes, timestamp delta
+            _, at = _varint(body, at)
+            key, at = _varint(body, at)
+            if key < 0 and without is None:
+                without = number
+            value, at = _varint(body, at + max(key, 0))
+            headers, at = _varint(body, at + max(value, 0))
+            if key < -1 or value < -1 or headers < 0:
+                raise Malformed("a length below zero")
+            for _ in range(headers):
+                name, at = _varint(body, at)
+                value, at = _varint(body, at + name)
+                if name < 0 or value < -1:
+                    raise Malformed("a header's length below zero")
+                at += max(value, 0)
+            if at != end:
+                raise Malformed(f"record {number} is not as long as it says")
+    except IndexError:
+        raise Malformed("a record reaches past its batch") from None
+    if at != len(body):
+        raise Malformed(f"{len(body) - at} bytes that the records leave over")
+    return without
+
+
+def chain(data: Buffer, at: int, limit: int, count: int) -> int:
+    """Where so many records end that lie one behind the other from `at` on, by their lengths. Raises Malformed."""
+    try:
+        for _ in range(count):
+            size = data[at]
+            at += 1
+            if size > 127:
+                high = data[at]
+                at += 1
+                if high > 127:
+                    high, at = _long(data, at, high)
+                size += (high << 7) - 128
+            if size < 12 or size & 1:  # zigzag, of six fields of a byte at least
+                raise Malformed("a record shorter than its fields")
+            at += size >> 1
+    except IndexError:
+        at = limit + 1
+    if at > limit:
+        raise Malformed("a record reaches past its batch")
+    return at
+
+
+def looks_compressed(begin: Buffer, codec: int) -> bool:
+    """Whether records begin as that compression's output does; snappy, in Java's framing or bare, has no sure sign."""
+    return len(begin) > 0 and bytes(begin[: len(_BEGINS[codec])]) == _BEGINS[codec]
 
 
 def newest(body: bytes, starts: Iterable[int]) -> int:
@@ -179,7 +243,7 @@ def times(body: bytes, count: int) -> list[tuple[int, int]]:
     return out
 
 
-def _varint(body: bytes, at: int) -> tuple[int, int]:
+def _varint(body: Buffer, at: int) -> tuple[int, int]:
     value = body[at]
     at += 1
     if value > 127:
@@ -187,7 +251,7 @@ def _varint(body: bytes, at: int) -> tuple[int, int]:
     return (value >> 1) ^ -(value & 1), at
 
 
-def _long(body: bytes, at: int, first: int) -> tuple[int, int]:
+def _long(body: Buffer, at: int, first: int) -> tuple[int, int]:
     """The rest of an unsigned varint of more than one byte."""
     value, shift = first & 127, 7
     while True:

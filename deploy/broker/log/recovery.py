@@ -16,7 +16,7 @@ All but segments, `start`, swaps and the last two's presence can be made again f
 
 import mmap
 from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -218,6 +218,19 @@ def apply(producers: Producers, data: memoryview, batch: Batch, offset: int, now
         producers.end(batch, offset, now_ms, commit=is_commit(data, batch), coordinator_epoch=epoch)
     else:
         producers.track(batch, offset, now_ms)
+
+
+def seal(folder: Path, segments: list[Segment], state: bytes) -> None:
+    """Force segments, which raises OSError, then write down what they hold.
+
+    Where only the latter fails, the disk being full, the next opening walks the segments: slower, and no worse.
+    """
+    for segment in segments:
+        segment.force()
+    with suppress(OSError):
+        for segment in segments:
+            segment.write_index()
+        write_checkpoint(folder, state)
 
 
 def write_checkpoint(folder: Path, body: bytes) -> None:

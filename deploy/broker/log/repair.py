@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from penstock.deploy.broker.log.clean_stop import FILE
 from penstock.deploy.broker.log.files import sync_folder
 from penstock.deploy.broker.log.journal import Journal, frames
 from penstock.deploy.broker.log.problems import LogDamaged
@@ -21,6 +22,7 @@ def repair(data: Path) -> Iterator[str]:
 
     Raises OSError, where the disk is full or fails; what was repaired until then stays so.
     """
+    (data / FILE).unlink(missing_ok=True)
     for path in sorted(data.glob("*.journal")):
         yield from repair_journal(path, data / "damaged")
     for folder in sorted((data / "logs").glob("*-*")):

@@ -79,6 +79,14 @@ class Segment:
         return segment
 
     @classmethod
+    def sealed_at(cls, path: Path, size: int, next_offset: int, max_timestamp: int, created_ms: int) -> "Segment":
+        """One that is known to be in its index file as this."""
+        segment = cls(path, created_ms=created_ms)
+        segment.size, segment.next_offset, segment.max_timestamp = size, next_offset, max_timestamp
+        segment._index, segment._indexed_to = None, size
+        return segment
+
+    @classmethod
     def swapped(cls, path: Path, index: Path) -> "Segment":
         """A compaction's result that has just taken its place; `index` is moved beside it."""
         index.replace(path.with_suffix(".index"))

@@ -225,4 +225,5 @@ def _unsigned_varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SMALL = [_unsigned_varint(number) for number in range(4096)]
+_SMALL = [bytes((number,)) for number in range(128)]
+_SMALL += [bytes((number & 0x7F | 0x80, number >> 7)) for number in range(128, 4096)]

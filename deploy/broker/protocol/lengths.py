@@ -2,20 +2,18 @@
 
 kio's decoder reserves memory for as many items as an array says it has. Where a few bytes say two billion, that
 is more than there is, and the process is aborted: not an exception, the end of the broker. So a request is first
-walked, by its schema, and an array that says more items than bytes are left is an error. Each schema becomes a function
-of the request and a position, which returns the position behind; a walk takes some microseconds.
+walked, by its schema, and an array that says more items than bytes are left is an error. Each schema becomes one Python
+function of the request and a position, which returns the position behind; a walk takes a microsecond or two.
 """
 
 import dataclasses
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from penstock.deploy.broker.protocol.encoders import SchemaField, schema_field
 
 Walk = Callable[[memoryview, int], int]
-
-_int16 = struct.Struct(">h").unpack_from
-_int32 = struct.Struct(">i").unpack_from
 
 
 class WrongLength(ValueError):
@@ -24,112 +22,100 @@ class WrongLength(ValueError):
 
 def walker(schema: type) -> Walk:
     """The walk over one entity. It raises WrongLength, or IndexError or struct.error at the request's end."""
-    flexible: bool = schema.__flexible__  # type: ignore[attr-defined]
-    fields = [schema_field(field) for field in dataclasses.fields(schema)]
-    walks: list[Walk] = []
-    width = 0
-    for field in fields:
-        if field.tag is not None:
-            continue
-        if field.fixed:
-            width += struct.calcsize(f">{field.fixed}")
-            continue
-        if width:
-            walks.append(_skip(width))
+    source = _Source()
+    body = source.entity(schema)
+    walk = source.function([*body, "if at > len(d): raise WrongLength(f'{at} bytes, of {len(d)}')"])
+    exec("\n".join(source.functions), source.namespace)
+    found: Walk = source.namespace[walk]
+    return found
+
+
+class _Source:
+    """Python source under construction; in it, `d` is the request and `at` the position."""
+
+    def __init__(self) -> None:
+        self.namespace: dict[str, Any] = {
+            "WrongLength": WrongLength,
+            "int16": struct.Struct(">h").unpack_from,
+            "int32": struct.Struct(">i").unpack_from,
+            "tagged": _tagged,
+            "unsigned": unsigned,
+        }
+        self.functions: list[str] = []
+
+    def function(self, body: list[str]) -> str:
+        """The name of a function of these lines."""
+        name = f"walk_{len(self.functions)}"
+        self.functions.append("\n    ".join([f"def {name}(d, at):", *body, "return at"]))
+        return name
+
+    def entity(self, schema: type) -> list[str]:
+        """All fields, and where the schema has them the tagged ones."""
+        flexible: bool = schema.__flexible__  # type: ignore[attr-defined]
+        fields = [schema_field(field) for field in dataclasses.fields(schema)]
+        lines: list[str] = []
+        width = 0
+        for field in fields:
+            if field.tag is not None:
+                continue
+            if field.fixed:
+                width += struct.calcsize(f">{field.fixed}")
+                continue
+            lines += _skip(width) + self._variable(field, flexible)
             width = 0
-        walks.append(_variable(field, flexible))
-    if width:
-        walks.append(_skip(width))
-    if flexible:
-        walks.append(_tagged({field.tag: _tagged_value(field) for field in fields if field.tag is not None}))
-
-    def walk(data: memoryview, at: int) -> int:
-        for each in walks:
-            at = each(data, at)
-        if at > len(data):
-            raise WrongLength(f"{at} bytes, of {len(data)}")
-        return at
-
-    return walk
-
-
-def _skip(width: int) -> Walk:
-    return lambda data, at: at + width
-
-
-def _tagged_value(field: SchemaField) -> Walk:
-    if field.fixed:
-        return _skip(struct.calcsize(f">{field.fixed}"))
-    return _variable(dataclasses.replace(field, nullable=False) if field.kind == "entity" else field, True)
-
-
-def _variable(field: SchemaField, flexible: bool) -> Walk:
-    if field.array:
-        inner = dataclasses.replace(field, array=False, nullable=False)
-        if inner.fixed:
-            item = _skip(struct.calcsize(f">{inner.fixed}"))
-        else:
-            item = _variable(inner, flexible)
-        return _array(item, flexible)
-    if field.kind == "entity":
-        entity = walker(field.item)
-        return (lambda data, at: at + 1 if data[at] > 127 else entity(data, at + 1)) if field.nullable else entity
-    if field.kind == "uuid":
-        return _skip(16)
-    if flexible:
-        return _compact
-    return _short if field.kind == "string" else _long
-
-
-def _array(item: Walk, flexible: bool) -> Walk:
-    def walk(data: memoryview, at: int) -> int:
+        lines += _skip(width)
         if flexible:
-            count, at = unsigned(data, at)
-            count -= 1
-        else:
-            (count,) = _int32(data, at)
-            at += 4
-        if count > len(data) - at:
-            raise WrongLength(f"an array of {count} items in {len(data) - at} bytes")
-        for _ in range(count):
-            at = item(data, at)
-        return at
+            known = [
+                f"{field.tag}: {self.function(self._tagged_value(field))}" for field in fields if field.tag is not None
+            ]
+            lines += [f"if d[at]: at = tagged(d, at, {{{', '.join(known)}}})", "else: at += 1"]
+        return lines
 
-    return walk
+    def _tagged_value(self, field: SchemaField) -> list[str]:
+        if field.fixed:
+            return _skip(struct.calcsize(f">{field.fixed}"))
+        return self._variable(dataclasses.replace(field, nullable=False) if field.kind == "entity" else field, True)
 
+    def _variable(self, field: SchemaField, flexible: bool) -> list[str]:
+        if field.array:
+            return self._array(dataclasses.replace(field, array=False, nullable=False), flexible)
+        if field.kind == "entity":
+            if not field.nullable:
+                return self.entity(field.item)
+            return [f"at = at + 1 if d[at] > 127 else {self.function(self.entity(field.item))}(d, at + 1)"]
+        if field.kind == "uuid":
+            return _skip(16)
+        if flexible:
+            return [*_UNSIGNED, "if n: at += n - 1"]
+        kind, width = ("int16", 2) if field.kind == "string" else ("int32", 4)
+        return [f"n, = {kind}(d, at)", f"at += {width} + n if n > 0 else {width}"]
 
-def _tagged(known: dict[int | None, Walk]) -> Walk:
-    def walk(data: memoryview, at: int) -> int:
-        count = data[at]
-        if not count:
-            return at + 1
-        count, at = unsigned(data, at)
-        for _ in range(count):
-            tag, at = unsigned(data, at)
-            size, at = unsigned(data, at)
-            if tag in known:
-                known[tag](data, at)
-            at += size
-            if at > len(data):
-                raise WrongLength("a tagged field reaches past the request")
-        return at
-
-    return walk
-
-
-def _compact(data: memoryview, at: int) -> int:
-    size, at = unsigned(data, at)
-    return at + size - 1 if size else at
+    def _array(self, item: SchemaField, flexible: bool) -> list[str]:
+        lines = [*_UNSIGNED, "n -= 1"] if flexible else ["n, = int32(d, at)", "at += 4"]
+        lines.append("if n > len(d) - at: raise WrongLength(f'an array of {n} items in {len(d) - at} bytes')")
+        if item.fixed:
+            return [*lines, f"if n > 0: at += n * {struct.calcsize(f'>{item.fixed}')}"]
+        return [*lines, "for _ in range(n):", *(f"    {line}" for line in self._variable(item, flexible))]
 
 
-def _short(data: memoryview, at: int) -> int:
-    size: int = _int16(data, at)[0]
-    return at + 2 + max(size, 0)
+_UNSIGNED = ["n = d[at]", "at += 1", "if n > 127: n, at = unsigned(d, at - 1)"]
 
 
-def _long(data: memoryview, at: int) -> int:
-    size: int = _int32(data, at)[0]
-    return at + 4 + max(size, 0)
+def _skip(width: int) -> list[str]:
+    return [f"at += {width}"] if width else []
+
+
+def _tagged(data: memoryview, at: int, known: dict[int, Walk]) -> int:
+    count, at = unsigned(data, at)
+    for _ in range(count):
+        tag, at = unsigned(data, at)
+        size, at = unsigned(data, at)
+        if tag in known:
+            known[tag](data, at)
+        at += size
+        if at > len(data):
+            raise WrongLength("a tagged field reaches past the request")
+    return at
 
 
 def unsigned(data: memoryview, at: int) -> tuple[int, int]:

@@ -30,11 +30,6 @@ LONGEST_NAME = 255
 _Users = dict[str, dict[str, Verifier]]
 
 
-def users_file(data: Path) -> Path:
-    """Where a data folder keeps its users."""
-    return data / "users.json"
-
-
 class Credentials:
     """The users as a running broker sees them.
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.deploy.broker.security.credentials import Credentials, users_file
 from penstock.deploy.broker.security.problem import SecurityProblem
 from penstock.deploy.broker.security.sasl import MECHANISMS, Sasl
 from penstock.deploy.broker.security.tls import server_context
+from penstock.deploy.broker.security.users_file import users_file
 
 Address = tuple[str, int]
 
@@ -158,6 +158,8 @@ def _sasl(wanted: Wanted, data: Path) -> Sasl | None:
     for name in mechanisms:
         if name not in MECHANISMS:
             raise SecurityProblem(f"--sasl {wanted.sasl}: {name!r} is not one of {', '.join(MECHANISMS)}")
+    from penstock.deploy.broker.security.credentials import Credentials
+
     return Sasl(mechanisms, Credentials(wanted.users or users_file(data)))
 
 

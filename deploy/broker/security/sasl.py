@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from penstock.deploy.broker.protocol import Answer, ApiKey, Call, CloseConnection, ErrorCode, Handler, Result
-from penstock.deploy.broker.security.credentials import Credentials
-from penstock.deploy.broker.security.scram import DIGESTS, Refused, ScramExchange, plain
+
+if TYPE_CHECKING:
+    from penstock.deploy.broker.security.credentials import Credentials
+    from penstock.deploy.broker.security.scram import Refused, ScramExchange
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Sasl:
     """What a listener demands: one of these mechanisms, by one of these users."""
 
     mechanisms: Sequence[str]
-    credentials: Credentials
+    credentials: "Credentials"
     threads: ThreadPoolExecutor = field(default_factory=_threads)
 
 
@@ -65,6 +68,9 @@ class Authentication:
         accepted: Callable[[str], None],
         close: Callable[[], None],
     ) -> None:
+        from penstock.deploy.broker.security import scram  # which a listener without SASL does without
+
+        self._crypto = scram
         self._sasl = sasl
         self._peer = peer
         self._versions = versions
@@ -96,9 +102,9 @@ class Authentication:
             log.info("%s asks for the mechanism %r, which is not enabled", self._peer, mechanism[:50])
             return self._refused({**answer, "error_code": ErrorCode.UNSUPPORTED_SASL_MECHANISM})
         self._mechanism = mechanism
-        if mechanism in DIGESTS:
-            self._scram = ScramExchange(
-                DIGESTS[mechanism], partial(self._sasl.credentials.verifier, mechanism=mechanism)
+        if mechanism in self._crypto.DIGESTS:
+            self._scram = self._crypto.ScramExchange(
+                self._crypto.DIGESTS[mechanism], partial(self._sasl.credentials.verifier, mechanism=mechanism)
             )
         self.bare = call.version == 0
         return answer
@@ -112,9 +118,9 @@ class Authentication:
             raise CloseConnection
         try:
             if self._scram is None:
-                return self._plain(*plain(bytes(message)))
+                return self._plain(*self._crypto.plain(bytes(message)))
             answer = self._scram.step(bytes(message))
-        except Refused as why:
+        except self._crypto.Refused as why:
             return self._failed(why)
         if self._scram.done:
             self._accept(self._scram.user)
@@ -136,7 +142,7 @@ class Authentication:
                 self._accept(user)
                 answer.set_result(_token(b""))
             else:
-                self._failed(Refused(f"no user {user!r} with that password"), answer)
+                self._failed(self._crypto.Refused(f"no user {user!r} with that password"), answer)
 
         matches.add_done_callback(known)
         return answer
@@ -145,7 +151,7 @@ class Authentication:
         self._over = True
         self._accepted(f"User:{user}")
 
-    def _failed(self, why: Refused, answer: asyncio.Future[Answer] | None = None) -> asyncio.Future[Answer]:
+    def _failed(self, why: "Refused", answer: asyncio.Future[Answer] | None = None) -> asyncio.Future[Answer]:
         log.info("authentication of %s by %s failed: %s", self._peer, self._mechanism, str(why)[:300])
         told = {"error_code": ErrorCode.SASL_AUTHENTICATION_FAILED, "error_message": _FAILED, "auth_bytes": b""}
         return self._refused(told, answer)

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from penstock.deploy.broker.security.credentials import add_user, remove_user, user_names, users_file
+from penstock.deploy.broker.security.credentials import add_user, remove_user, user_names
 from penstock.deploy.broker.security.problem import SecurityProblem
 from penstock.deploy.broker.security.scram import ITERATIONS
+from penstock.deploy.broker.security.users_file import users_file
 
 PASSWORD = "PENSTOCK_PASSWORD"
 

@@ -1,7 +1,6 @@
 """Which topics there are, durably, and their partitions' logs."""
 
 import re
-import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.deploy.broker.log import Appended, Journal, LogConfig, LogProblem, PartitionLog
+from penstock.deploy.broker.log.files import remove_folder
 from penstock.deploy.broker.topics.configs import log_config
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -139,7 +139,7 @@ class Topics:
         topic = Topic(name, uuid.uuid4().bytes, configs)
         for leftover in self._logs.glob(f"{name}-*"):  # of a topic whose deletion was cut short
             if re.fullmatch(r"\d+", leftover.name[len(name) + 1 :]):
-                shutil.rmtree(leftover)
+                remove_folder(leftover)
         self._store(topic, partitions)
         try:
             self._grow(topic, partitions)

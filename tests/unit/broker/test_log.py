@@ -71,12 +71,12 @@ class TestRoundTrip:
         assert (log.start_offset, log.end_offset, log.last_stable_offset) == (0, 3, 3)
 
     def test_several_batches_in_one_append(self, log: PartitionLog) -> None:
-        appended = log.append(memoryview(batch([(b"a", b"1")] * 3) + batch([(b"b", b"2")] * 2)))
+        appended = log.append(memoryview(batch([(b"a", b"1")] * 3) + batch([(b"b", b"2")] * 2)), from_client=False)
         assert (appended.first_offset, appended.last_offset) == (0, 4)
         assert [got.offset for got in read_all(log)] == [0, 1, 2, 3, 4]
 
     def test_more_pieces_than_one_system_call_takes(self, log: PartitionLog) -> None:
-        assert log.append(batch() * 700).last_offset == 699
+        assert log.append(batch() * 700, from_client=False).last_offset == 699
         assert [got.offset for got in read_all(log, 4000)] == list(range(700))
 
     def test_only_base_offset_and_leader_epoch_change(self, log: PartitionLog) -> None:
@@ -181,8 +181,8 @@ class TestTimes:
 
     def test_records_that_cannot_be_read_count_as_one(self, log: PartitionLog) -> None:
         data = batch([(b"k", b"v")] * 3)
-        log.append(resealed(data, 61, b"\xff" * 20))
-        log.append(resealed(batch([(b"k", b"v" * 99)] * 3, codec=4), 61, b"\xff" * 20))
+        log.append(resealed(data, 61, b"\xff" * 20), from_client=False)
+        log.append(resealed(batch([(b"k", b"v" * 99)] * 3, codec=4), 65, b"\xff" * 10))
         assert log.offset_for_time(900) == (1000, 0)
 
 
@@ -233,8 +233,9 @@ class TestRefusals:
     def test_too_large(self, log: PartitionLog) -> None:
         log.config = LogConfig(max_message_bytes=200, segment_bytes=500)
         assert code(log, batch([(b"k", b"v" * 200)])) == 10
-        assert code(log, batch([(b"k", b"v" * 80)]) * 4) == 18
-        log.append(batch([(b"k", b"v" * 80)]) * 3)
+        log.config = LogConfig(max_message_bytes=800, segment_bytes=500)
+        assert code(log, batch([(b"k", b"v" * 480)])) == 18
+        log.append(batch([(b"k", b"v" * 380)]))
 
     @pytest.mark.parametrize("codec", [0, 1])
     def test_compacted_topics_want_keys(self, log: PartitionLog, codec: int) -> None:

@@ -177,9 +177,9 @@ class TestRows:
     def test_records_that_cannot_be_read_stay(self, tmp_path: Path) -> None:
         clock = Clock()
         log = open_log(tmp_path, clock, LogConfig(segment_bytes=700))
-        broken = resealed(batch([(b"k", b"v" * 50)], codec=4), 61, b"\xff" * 10)
+        broken = resealed(batch([(b"k", b"v" * 50)], codec=4), 65, b"\xff" * 10)
         log.append(broken)
-        log.append(resealed(batch([(b"k", b"v" * 50)] * 2), 61, b"\x04"))
+        log.append(resealed(batch([(b"k", b"v" * 50)] * 2), 61, b"\x04"), from_client=False)
         log.append(batch([(None, b"1"), (b"a", b"v" * 300)]))
         log.append(batch([(b"a", b"v" * 300)]))
         log.append(batch([(b"a", b"v" * 300)]))
