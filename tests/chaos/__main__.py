@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from penstock.pipelines import Delivery
 from tests.chaos import brokers, campaign
 from tests.chaos.campaign import Campaign, Report
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=300, help="of each campaign (default: %(default)s)")
     parser.add_argument("--seed", type=int, help="of the first campaign; default: a new one")
     parser.add_argument("--rate", type=int, default=2_000, help="records a second (default: %(default)s)")
+    parser.add_argument("--at-least-once", action="store_true", help="the delivery of the group with tables")
     parser.add_argument("--sabotage", help="a promise that the workers break; the campaign must then see problems")
     parser.add_argument("--keep", type=Path, help="where to keep the workers' log of a campaign with problems")
     arguments = parser.parse_args()
@@ -35,9 +37,9 @@ def main() -> int:
 def _one(arguments: argparse.Namespace, kind: str, seed: int) -> Report:
     _say(f"{kind}, seed {seed}")
     with campaign.temporary() as folder:
-        report = Campaign(
-            kind, seed, arguments.faults, Path(folder), arguments.rate, arguments.sabotage, tell=_say
-        ).run()
+        delivery = Delivery.AT_LEAST_ONCE if arguments.at_least_once else Delivery.EXACTLY_ONCE
+        faults, rate, sabotage = arguments.faults, arguments.rate, arguments.sabotage
+        report = Campaign(kind, seed, faults, Path(folder), rate, sabotage, delivery=delivery, tell=_say).run()
         if report.problems and arguments.keep:
             arguments.keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(Path(folder, "workers.log"), arguments.keep / f"{kind}-{seed}.log")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from penstock.deploy import create_topics
 from penstock.deploy.lag import LagMonitor
+from penstock.pipelines import Delivery
 from penstock.pipelines.compiling import compile_group
 from tests.broker.counting import Counting
 from tests.chaos import brokers, checks, faults
@@ -60,6 +61,7 @@ class Campaign:
         sabotage: a promise that the workers break, see `sabotage`.
         only: these faults, in this order, rather than a schedule.
         groups: which of the pipeline's groups run.
+        delivery: of the group `count`.
         folder: where logs go.
         tell: hears of each fault.
     """
@@ -72,6 +74,7 @@ class Campaign:
     sabotage: str | None = None
     only: Sequence[str] = ()
     groups: Sequence[str] = GROUPS
+    delivery: Delivery = Delivery.EXACTLY_ONCE
     tell: Callable[[str], None] = lambda line: None
 
     def run(self) -> Report:
@@ -85,7 +88,7 @@ class Campaign:
             self._disk = stack.enter_context(small_disk(data))
             log = stack.enter_context((self.folder / "workers.log").open("wb"))
             world = stack.enter_context(brokers.running(self.kind))
-            counting = Counting(f"chaos{self.seed}", keys=KEYS)
+            counting = Counting(f"chaos{self.seed}", self.delivery, KEYS)
             module = _module(counting, self.folder, self.sabotage)
             workers = Workers(module, self.groups, world.bootstrap, data, log)
             asyncio.run(self._run(report, world, counting, workers, data))

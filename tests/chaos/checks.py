@@ -6,7 +6,7 @@ from pathlib import Path
 
 from penstock.agents.group import GroupSpec
 from penstock.deploy import read_topic
-from penstock.pipelines import Record, Topic
+from penstock.pipelines import Delivery, Record, Topic
 from penstock.pipelines.compiling import compile_group
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStores
@@ -44,25 +44,43 @@ async def _counts(broker: str, counting: Counting, source: list[Record], data: P
     parities = await read(broker, counting.parities)
     found = list(_outputs(counting, source, tallies, parities))
     spec = compile_group(counting.pipeline.topology, "count")
-    final = {"tally": {r.key: r.value for r in tallies}, "parity": {r.key: r.value for r in parities}}
+    final = {"tally": _last(tallies), "parity": _last(parities)}
     for table in spec.tables:
         found += await _stores(broker, spec, table, data, final[table.name])
     return found
 
 
+def _last(updates: list[Record]) -> dict[str, object]:
+    """The newest row of each key. Under at-least-once a zombie's may come behind it: its outputs are not fenced."""
+    return {r.key: r.value for r in sorted(updates, key=lambda r: r.value.count)}
+
+
 def _outputs(counting: Counting, source: list[Record], tallies: list[Record], parities: list[Record]) -> Iterator[str]:
-    """Each update once, in the order of its key's counts, and the last ones equal to the batch computation."""
+    """Each update once, in the order of its key's counts, and the last ones equal to the batch computation.
+
+    Under at-least-once an update may be there several times, each time with the same values.
+    """
+    if counting.delivery is Delivery.AT_LEAST_ONCE:
+        tallies, parities = _distinct(tallies), _distinct(parities)
     counts, totals = Counter[str](), Counter[str]()
     for record in source:
         key = key_of(record.value, counting.keys)
         counts[key] += 1
         totals[key] += record.value.n
     yield from _sequence("tallies", [(r.key, r.value.count) for r in tallies], counts)
-    for key, total in {r.key: r.value.total for r in tallies}.items():
+    for key, total in {r.key: r.value.total for r in tallies}.items():  # the last ones
         if total != totals[key]:
             yield f"tallies: the total of {key} is {total}, not {totals[key]}"
     wanted = Counter(remainder(r.value) for r in tallies)
     yield from _sequence("parities", [(r.key, r.value.count) for r in parities], wanted)
+
+
+def _distinct(updates: list[Record]) -> list[Record]:
+    """Each (key, count) as it first came, in the order of the counts."""
+    first: dict[tuple[str, int], Record] = {}
+    for record in updates:
+        assert first.setdefault((record.key, record.value.count), record).value == record.value, record
+    return sorted(first.values(), key=lambda r: r.value.count)
 
 
 def _sequence(name: str, updates: list[tuple[str, int]], wanted: Counter[str]) -> Iterator[str]:

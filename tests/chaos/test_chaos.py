@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.pipelines import Delivery
 from tests.chaos.campaign import Campaign
 
 SEED = 11
@@ -15,6 +16,14 @@ def test_on_the_embedded_broker(tmp_path: Path) -> None:
     assert report.problems == [], report
     assert report.records > 10_000
     assert report.faults.total() == 10
+
+
+def test_at_least_once(tmp_path: Path) -> None:
+    """Nothing is lost, and the tables are exact."""
+    only = ("kill", "broker-kill", "zombie", "kill", "leave")
+    report = Campaign("embedded", SEED, 0, tmp_path, only=only, delivery=Delivery.AT_LEAST_ONCE).run()
+    assert report.problems == [], report
+    assert report.records > 5_000
 
 
 @pytest.mark.kafka
