@@ -103,7 +103,7 @@ class BrokerServer:
         """Start the broker, and return when it answers clients. Nothing happens where it runs already.
 
         Args:
-            timeout: seconds to wait for it. A start takes half of one; the default leaves room for a loaded machine,
+            timeout: seconds to wait for it. A start takes a quarter of one; the default leaves room for a loaded machine,
                 and for the recovery of large logs after a crash.
 
         Raises:
