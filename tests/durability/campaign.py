@@ -46,6 +46,7 @@ class Campaign:
         longest: seconds that a broker lives at most.
         dies_in: every life but the first ends right after a write to a file with this in its name, which is then not
             acknowledged. Default None: at random moments and random changes of files.
+        transactions: whether there are clients with transactions, whose librdkafka may take its time to end.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class Campaign:
         broken: str | None = None,
         longest: float = 0.8,
         dies_in: str | None = None,
+        transactions: bool = True,
     ) -> None:
         self._rng = random.Random(seed)
         self._longest = longest
         self._dies_in = dies_in
+        self._kinds = (load.Processor, load.AioProcessor) if transactions else ()
         self._faults = ["--clean-every", "0.3", *(["--break", broken] if broken else [])]
         self.report = Report(seed)
         self._server = FaultyServer(folder, fsync=fsync)
@@ -80,14 +83,16 @@ class Campaign:
             server.start_again(rng, self._faults, deadly=False)
             for actor in self._actors:
                 actor.ask_to_stop()
-            waking = self._processors[0]
+            slow = [actor for actor in self._actors if type(actor) is load.Processor]
             for actor in self._actors:
-                if actor is not waking:
+                if actor not in slow:
                     actor.join(45)
-            waking.wait(10)
+            for actor in slow:
+                actor.wait(10)
             server.kill()  # once more: what was acknowledged last has had no time to settle
             server.start_again(rng, self._faults, deadly=False)
-            waking.join(25)
+            for actor in slow:
+                actor.join(25)
             self._check()
         except (BrokerUnavailable, KafkaException, AssertionError) as problem:
             report.problems.append(str(problem))
@@ -107,7 +112,7 @@ class Campaign:
         self._compacted = load.Sender(address, load.COMPACTED, 0, keys=100, size=60)
         self._kept = load.Sender(address, load.KEPT, 0, size=60)
         self._committers = [load.Committer(address, "group"), load.AioCommitter(address, "aio-group")]
-        processors = zip((load.Processor, load.AioProcessor), load.OUTPUTS, strict=True)
+        processors = zip(self._kinds, load.OUTPUTS, strict=False)
         self._processors = [kind(address, out, random.Random(self.report.seed)) for kind, out in processors]
         self._admin = load.Administrator(address)
         self._actors: list[load.Actor] = [*self._ordered, self._compacted, self._kept, *self._committers]

@@ -164,7 +164,7 @@ def test_it_refuses_and_goes_on_when_there_is_space(disk: tuple[BrokerServer, An
 
         def produced() -> int:
             nonlocal written
-            code = asking.produce(batch([b"x" * 100]))
+            code = asking.produce(batch([b"x" * 50]))
             written += code == 0
             return code
 
