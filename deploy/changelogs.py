@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_fetch import fetched_batches
 from penstock.agents.faust_topics import Admin, BrokerUnreachable
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.stored import StoredPart
 from penstock.tables.errors import PenstockError
 from penstock.tables.rocksdb import RocksStores
@@ -33,10 +34,11 @@ class Changelogs:
 
     Args:
         broker: bootstrap servers, "host:port", several with commas.
+        security: how to connect.
     """
 
-    def __init__(self, broker: str) -> None:
-        self.broker = broker
+    def __init__(self, broker: str, security: Security = PLAINTEXT) -> None:
+        self.broker, self._security = broker, security
         self._client: Any = None
 
     async def __aenter__(self) -> "Changelogs":
@@ -46,6 +48,7 @@ class Changelogs:
     async def _connected(self) -> Any:
         client = AIOKafkaConsumer(
             bootstrap_servers=self.broker.split(","),
+            **self._security.client_settings(),
             enable_auto_commit=False,
             isolation_level="read_committed",
             max_partition_fetch_bytes=FETCH_BYTES,
@@ -62,7 +65,7 @@ class Changelogs:
 
     async def ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Where partitions end for a reader of committed records; those that are not there are left out."""
-        async with Admin(self.broker.split(",")) as admin:
+        async with Admin(self.broker.split(","), self._security) as admin:
             counts = await admin.partitions({topic for topic, _ in places})
         there = [TopicPartition(topic, number) for topic, number in places if number < counts.get(topic, 0)]
         found = await self._client.end_offsets(there) if there else {}

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from penstock.agents.security import Security
 from penstock.deploy.commands.options import broker_option, json_option, told
 
 SHOWN = 10
@@ -61,7 +62,13 @@ def _some(parts: list[Any], data: str | None) -> list[Any]:
 @json_option
 @told
 def list_tables(
-    module: str, data: str | None, groups: tuple[str, ...], slot: str | None, broker: str, as_json: bool
+    module: str,
+    data: str | None,
+    groups: tuple[str, ...],
+    slot: str | None,
+    broker: str,
+    security: Security,
+    as_json: bool,
 ) -> None:
     """Partitions, rows, bytes on disk, and the position beside the changelog's end."""
     import asyncio
@@ -69,7 +76,7 @@ def list_tables(
     from penstock.deploy.commands.output import print_json, print_table, size_text
 
     parts = _parts(module, data, groups, slot)
-    ends = asyncio.run(_ends(broker, parts))
+    ends = asyncio.run(_ends(broker, security, parts))
     rows = []
     for part in parts:
         with part.reading() as held:
@@ -96,10 +103,10 @@ def list_tables(
         print_table(columns, shown)
 
 
-async def _ends(broker: str, parts: list[Any]) -> dict[tuple[str, int], int]:
+async def _ends(broker: str, security: Security, parts: list[Any]) -> dict[tuple[str, int], int]:
     from penstock.deploy.changelogs import Changelogs
 
-    async with Changelogs(broker) as changelogs:
+    async with Changelogs(broker, security) as changelogs:
         return await changelogs.ends(sorted({(part.changelog, part.partition) for part in parts}))
 
 
@@ -219,7 +226,7 @@ def _scanned(
 @told
 def verify(
     module: str, table: str | None, data: str | None, groups: tuple[str, ...], slot: str | None, broker: str,
-    as_json: bool,
+    security: Security, as_json: bool,
 ) -> None:  # fmt: skip
     """Compare stores with their changelogs, row by row up to each store's position. Exit code 1: some differ."""
     import asyncio
@@ -227,7 +234,7 @@ def verify(
     from penstock.deploy.commands.output import print_json, print_table
 
     parts = _some(_parts(module, data, groups, slot, table), data)
-    found = asyncio.run(_verified(broker, parts))
+    found = asyncio.run(_verified(broker, security, parts))
     rows = [
         {
             "group": part.group.app_id,
@@ -256,10 +263,10 @@ def verify(
     sys.exit(1 if any(result.differences for _, result in found) else 0)
 
 
-async def _verified(broker: str, parts: list[Any]) -> list[tuple[Any, Any]]:
+async def _verified(broker: str, security: Security, parts: list[Any]) -> list[tuple[Any, Any]]:
     from penstock.deploy.changelogs import Changelogs, verify
 
-    async with Changelogs(broker) as changelogs:
+    async with Changelogs(broker, security) as changelogs:
         return [(part, await verify(part, changelogs)) for part in parts]
 
 
@@ -282,7 +289,7 @@ def _told(part: Any, difference: Any) -> dict[str, Any]:
 @told
 def restore(
     module: str, table: str | None, partition: int | None, data: str | None, groups: tuple[str, ...],
-    slot: str | None, broker: str, as_json: bool,
+    slot: str | None, broker: str, security: Security, as_json: bool,
 ) -> None:  # fmt: skip
     """Delete the stores of stopped workers and build them from their changelogs."""
     import asyncio
@@ -291,18 +298,18 @@ def restore(
 
     parts = _parts(module, data, groups, slot, table)
     parts = _some([part for part in parts if partition in (None, part.partition)], data)
-    rows = asyncio.run(_restored(broker, parts))
+    rows = asyncio.run(_restored(broker, security, parts))
     if as_json:
         print_json(rows)
     else:
         print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
 
 
-async def _restored(broker: str, parts: list[Any]) -> list[dict[str, Any]]:
+async def _restored(broker: str, security: Security, parts: list[Any]) -> list[dict[str, Any]]:
     from penstock.deploy.changelogs import Changelogs, restore
 
     rows: list[dict[str, Any]] = []
-    async with Changelogs(broker) as changelogs:
+    async with Changelogs(broker, security) as changelogs:
         for part in parts:
             count = await restore(part, changelogs)
             rows.append(
