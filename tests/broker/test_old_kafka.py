@@ -1,11 +1,13 @@
 """The older set-up, Kafka 2.8 with ZooKeeper 3.7: it is what it says, it recovers, and the flights job runs on it."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from penstock.deploy.commands.admin import connected
 from penstock.deploy.kafka import KafkaUnavailable, ZooKeeperKafka
 from penstock.deploy.kafka.jars import KAFKA_2_8, ZOOKEEPER
 from penstock.deploy.kafka.probe import four_letters
@@ -35,6 +37,9 @@ def test_records_outlive_a_crash_of_the_broker(tmp_path: Path) -> None:
         assert server.zookeeper.pid == zookeeper, "it goes on alone"
         server.start()
         assert server.pid != killed
+        deadline = time.monotonic() + 30
+        while not _knows(server.bootstrap, "numbers"):  # its controller tells it of the topics, a moment after it is up
+            assert time.monotonic() < deadline
         assert [row["value"] for row in lines(server.bootstrap, "numbers", "--from-beginning")] == [
             str(n) for n in range(10)
         ]
@@ -43,6 +48,11 @@ def test_records_outlive_a_crash_of_the_broker(tmp_path: Path) -> None:
     assert not alive(zookeeper)
     assert (tmp_path / "kafka" / "meta.properties").exists()
     assert not four_letters(int(server.zookeeper.bootstrap.split(":")[1]), "ruok")
+
+
+def _knows(broker: str, topic: str) -> bool:
+    with connected(broker) as admin:
+        return topic in [each.name for each in admin.topics()]
 
 
 def test_a_property_of_its_own_is_refused() -> None:
