@@ -4,7 +4,8 @@ import asyncio
 import concurrent.futures
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from penstock.agents.block import Record
 from penstock.agents.security import PLAINTEXT, Security
@@ -44,7 +45,37 @@ class LoopThread:
         self._loop.close()
 
 
-class SyncProducer:
+class _InThread:
+    """An asynchronous client, opened and closed in a loop's thread of its own."""
+
+    def __init__(self, client: AbstractAsyncContextManager[Any]) -> None:
+        self._client, self._thread = client, LoopThread()
+
+    def __enter__(self) -> Self:
+        self._thread.__enter__()
+        try:
+            self._thread.call(_entered(self._client))
+        except BaseException:
+            self._thread.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self._thread.call(_left(self._client))
+        finally:
+            self._thread.__exit__()
+
+
+async def _entered(client: AbstractAsyncContextManager[Any]) -> None:
+    await client.__aenter__()
+
+
+async def _left(client: AbstractAsyncContextManager[Any]) -> None:
+    await client.__aexit__(None, None, None)
+
+
+class SyncProducer(_InThread):
     """`Producer` without async: a context manager for any thread. See there for the arguments."""
 
     def __init__(
@@ -56,22 +87,7 @@ class SyncProducer:
         security: Security = PLAINTEXT,
     ) -> None:
         self._producer = Producer(broker, acks=acks, batch_bytes=batch_bytes, security=security)
-        self._thread = LoopThread()
-
-    def __enter__(self) -> "SyncProducer":
-        self._thread.__enter__()
-        try:
-            self._thread.call(self._producer.__aenter__())
-        except BaseException:
-            self._thread.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            self._thread.call(self._producer.__aexit__())
-        finally:
-            self._thread.__exit__()
+        super().__init__(self._producer)
 
     def send(
         self,
@@ -117,7 +133,7 @@ class SyncProducer:
         self._thread.call(self._producer.flush())
 
 
-class SyncConsumer(Generic[K, V]):
+class SyncConsumer(_InThread, Generic[K, V]):
     """`Consumer` without async: a context manager and an iterator of `Record`. See there for the arguments."""
 
     def __init__(
@@ -139,22 +155,7 @@ class SyncConsumer(Generic[K, V]):
             read_uncommitted=read_uncommitted,
             security=security,
         )
-        self._thread = LoopThread()
-
-    def __enter__(self) -> "SyncConsumer[K, V]":
-        self._thread.__enter__()
-        try:
-            self._thread.call(self._consumer.__aenter__())
-        except BaseException:
-            self._thread.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        try:
-            self._thread.call(self._consumer.__aexit__())
-        finally:
-            self._thread.__exit__()
+        super().__init__(self._consumer)
 
     def __iter__(self) -> "SyncConsumer[K, V]":
         return self
