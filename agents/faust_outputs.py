@@ -6,7 +6,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from penstock.agents.faust_producer import BatchWriter
+from penstock.agents.faust_producer import BatchWriter, retrieve
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupSpec
 from penstock.agents.operators import Headers
@@ -113,7 +113,7 @@ class AtLeastOnceTransaction(KafkaTransaction):
         """See `Transaction.abort`. Outputs that have left stay; those of a batch that was not finished do not leave."""
         self.direct.clear()
         for _, _, future in self._left:
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            future.add_done_callback(retrieve)
         self._left = []
         await super().abort()
 

@@ -291,7 +291,7 @@ class BatchWriter:
                 sent.append((TopicPartition(topic, partition), builder.record_count(), future))
         except BaseException:
             for _tp, _count, future in sent:
-                future.add_done_callback(_retrieve)
+                future.add_done_callback(retrieve)
             raise
         return sent
 
@@ -327,7 +327,7 @@ def _as_list(headers: Headers) -> list[tuple[str, bytes | None]]:
     return list(headers) if headers else _NO_HEADERS
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
+def retrieve(future: asyncio.Future[Any]) -> None:
     """Take note of a send that nobody will await any more, which asyncio would report as an oversight."""
     if not future.cancelled():
         future.exception()

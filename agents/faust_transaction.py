@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.agents.faust_producer import FENCED, BatchWriter, TransactionalProducer
+from penstock.agents.faust_producer import FENCED, BatchWriter, TransactionalProducer, retrieve
 from penstock.agents.operators import Headers
 from penstock.tables.checkpoint import Fenced, Owner, Partition
 
@@ -73,7 +73,7 @@ class KafkaTransaction:
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted."""
         for _, _, future in self._sent:  # after a failure nobody asks for them any more
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            future.add_done_callback(retrieve)
         if self._producer is not None:
             await self._producer.stop()
 
@@ -183,7 +183,7 @@ class KafkaTransaction:
         """See `Transaction.abort`."""
         self.outbox.clear()
         for _, _, future in self._sent:
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            future.add_done_callback(retrieve)
         self._sent, self._changelogs, self._positions = [], {}, {}
         if self._begun:
             self._begun = False
