@@ -1,7 +1,6 @@
 """Bytes from anywhere: a connection answers or closes, and the broker goes on. Nothing else."""
 
 import asyncio
-import logging
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from penstock.deploy.broker.broker import Broker, Settings
 from penstock.deploy.broker.protocol import SERVED
 from penstock.deploy.broker.server import Connection
+from tests.unit.broker.defects import none_logged
 
 
 class Transport(asyncio.Transport):
@@ -62,18 +62,8 @@ def broker(loop: asyncio.AbstractEventLoop, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module", autouse=True)
 def no_defects() -> Iterator[None]:
     """Whatever comes in, no handler fails: that would be logged as an error."""
-    errors: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            errors.append(self.format(record))
-
-    keep = Keep(logging.ERROR)
-    logger = logging.getLogger("penstock.deploy.broker")
-    logger.addHandler(keep)
-    yield
-    logger.removeHandler(keep)
-    assert errors == []
+    with none_logged():
+        yield
 
 
 def receive(loop: asyncio.AbstractEventLoop, broker: Broker, pieces: list[bytes]) -> Transport:

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import logging
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from penstock.deploy.broker.protocol import SERVED, ApiKey
 from penstock.deploy.broker.security import Credentials, Sasl, users_file
 from penstock.deploy.broker.security.credentials import add_user
 from penstock.deploy.broker.security.sasl import LARGEST_UNAUTHENTICATED, REFUSED_AFTER
+from tests.unit.broker.defects import none_logged
 
 LIMIT = 20.0
 
@@ -78,18 +78,8 @@ def text(raw: bytes) -> bytes:
 @pytest.fixture
 def no_defects() -> Iterator[None]:
     """Whatever comes in, nothing fails: that would be logged as an error."""
-    errors: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            errors.append(self.format(record))
-
-    keep = Keep(logging.ERROR)
-    logger = logging.getLogger("penstock.deploy.broker")
-    logger.addHandler(keep)
-    yield
-    logger.removeHandler(keep)
-    assert errors == []
+    with none_logged():
+        yield
 
 
 Scenario = Callable[[Callable[[], Awaitable[Peer]]], Awaitable[None]]
