@@ -16,10 +16,9 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchErr
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ConsumerStoppedError
 
-from penstock.agents.batch import Headers, RecordBatch
-from penstock.agents.faust_coordinator import StableConsumer
-
-NO_HEADERS: Headers = ()
+from penstock.agents.batch import RecordBatch
+from penstock.agents.faust_fetcher import ColumnConsumer
+from penstock.agents.faust_wire import NO_HEADERS, WireBatch, columns_of, concatenated
 
 
 def take(fetch_result: Any, max_records: int | None) -> RecordBatch | None:
@@ -83,43 +82,23 @@ def _visible(source: Any, wire: Any) -> bool:
 
 
 def _append(batch: RecordBatch, wire: Any) -> None:
-    """Add the records of a wire batch to the columns, those before `batch.start` left out.
-
-    One loop that lets go of each record before the next one is made. A list of the records would be shorter to write
-    and no quicker, and costs twice as much under the interpreter's default garbage collector, which scans what lives.
-    """
-    keys, values, timestamps, headers = batch.keys, batch.values, batch.timestamps, batch.headers
-    add_key, add_value, add_timestamp = keys.append, values.append, timestamps.append
-    offsets: list[int] = []
-    add_offset = offsets.append
-    # A fetch from the middle of a wire batch returns all of it.
-    records = wire if wire.base_offset >= batch.start else (r for r in wire if r.offset >= batch.start)
-    for record in records:
-        add_key(record.key)
-        add_value(record.value)
-        add_timestamp(record.timestamp)
-        add_offset(record.offset)
-        if record.headers or headers is not None:
-            if headers is None:
-                headers = batch.headers = [NO_HEADERS] * (len(values) - 1)
-            headers.append(record.headers or NO_HEADERS)
-    if offsets:
-        _append_offsets(batch, offsets)
-
-
-def _append_offsets(batch: RecordBatch, added: list[int]) -> None:
-    """Extend the offset column, as a range for as long as there is no hole."""
-    first, behind = added[0], added[-1] + 1
-    known = batch.offsets
-    dense = behind - first == len(added)
-    if dense and not known:
-        batch.offsets = range(first, behind)
-    elif dense and isinstance(known, range) and known.stop == first:
-        batch.offsets = range(known.start, behind)
+    """Add the records of a wire batch to the columns, those before `batch.start` left out."""
+    added = wire.columns(batch.start) if type(wire) is WireBatch else columns_of(wire, batch.start)
+    before, count = len(batch.values), len(added.values)
+    if not count:
+        return
+    batch.offsets = concatenated(batch.offsets, added)
+    if added.headers is not None or batch.headers is not None:
+        batch.headers = [
+            *(batch.headers if batch.headers is not None else [NO_HEADERS] * before),
+            *(added.headers if added.headers is not None else [NO_HEADERS] * count),
+        ]
+    if not before:
+        batch.keys, batch.values, batch.timestamps = added.keys, added.values, added.timestamps
     else:
-        if not isinstance(known, list):
-            known = batch.offsets = list(known)
-        known += added
+        batch.keys += added.keys
+        batch.values += added.values
+        batch.timestamps += added.timestamps
 
 
 async def fetched_batches(
@@ -202,10 +181,10 @@ class FetchThread(AIOKafkaConsumerThread):
         """Make Faust's consumer with its settings, then give it ours; nothing is read from them before it starts.
 
         Faust names the class AIOKafkaConsumer in the middle of 60 lines of settings, so the instance changes its class
-        instead: StableConsumer adds no state.
+        instead: ColumnConsumer adds no state.
         """
         consumer = super()._create_worker_consumer(transport)
-        consumer.__class__ = StableConsumer
+        consumer.__class__ = ColumnConsumer
         consumer.leaves = lambda: self.consumer.app.gives_place_up
         consumer._isolation_level = "read_committed"
         # Faust fixes this at 1.5 s. Other requests queue behind a long poll on the same connection, so it is also

@@ -1,7 +1,7 @@
 """At-least-once on Kafka: outputs leave at once by a producer of their own, all else commits in the transaction."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -10,6 +10,7 @@ from penstock.agents.faust_producer import BatchWriter, retrieve
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupSpec
 from penstock.agents.operators import Headers
+from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Owner, Partition
 
 
@@ -66,14 +67,15 @@ class AtLeastOnceTransaction(KafkaTransaction):
         self,
         topic: str,
         partition: int,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
         headers: Headers,
+        rows: Rows | None = None,
     ) -> None:
         """See `Outbox.append_rows`."""
         writer = self.outbox if topic in self._held else self.direct
-        writer.append_rows(topic, partition, keys, values, timestamps, headers)
+        writer.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
     async def spill(self) -> None:
         """See `Transaction.spill`."""

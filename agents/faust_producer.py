@@ -9,8 +9,7 @@ commit publishes them.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +20,8 @@ from aiokafka.producer.transaction_manager import TransactionManager
 
 from penstock.agents.batch import Headers, RecordTooLarge
 from penstock.agents.faust_protocol import FencedInstanceId, FencedOffsetCommit, TransactionAbortable
+from penstock.agents.faust_rows import Builder, row_batch
+from penstock.agents.partitioner import Rows
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,11 @@ FENCED = (
 """What `send_offsets` raises where this group member must not commit. Its producer is still good: abort, rejoin."""
 
 _ABORTABLE = (*FENCED, TransactionAbortable)
-_NO_HEADERS: list[tuple[str, bytes | None]] = []
 
 Address = tuple[str, int]
 """Topic and partition."""
-Batch = tuple[Address, Any]
-"""Where a batch goes, and its aiokafka BatchBuilder."""
-Row = tuple[bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]
+Batch = tuple[Address, Builder]
+"""Where a batch goes, and the batch."""
 
 
 class _Manager(TransactionManager):
@@ -170,8 +169,7 @@ class TransactionalProducer(AIOKafkaProducer):
 class BatchWriter:
     """Collects rows into record batches per (topic, partition) until they are sent.
 
-    Rows go straight to the encoder inside aiokafka's BatchBuilder, which takes less than half the time of
-    `BatchBuilder.append`. Sending whole batches costs no future per record.
+    Sending whole batches costs no future per record.
 
     Args:
         producer: Gives the batches their size, compression and transactional flag, and sends them.
@@ -180,7 +178,7 @@ class BatchWriter:
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
         self._limit: int = producer._max_request_size
-        self._open: dict[Address, Any] = {}
+        self._open: dict[Address, Builder] = {}
         self._full: list[Batch] = []
         self._full_bytes = 0
 
@@ -194,10 +192,11 @@ class BatchWriter:
         self,
         topic: str,
         partition: int,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
-        headers: Sequence[Headers] | None = None,
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
+        headers: list[Headers] | None = None,
+        rows: Rows | None = None,
     ) -> None:
         """Add records for one partition, behind those added before.
 
@@ -208,42 +207,33 @@ class BatchWriter:
             partition: Number of the partition.
             keys: Raw keys.
             values: Raw values; None is a tombstone.
-            timestamps: Milliseconds since the epoch, in any order, none negative: to aiokafka -1 means "not set".
+            timestamps: Milliseconds since the epoch, in any order; -1 is Kafka's for none.
             headers: The headers of each record, or None where there are none.
+            rows: Which rows of the columns. Default None: all.
 
         Raises:
             RecordTooLarge: A record exceeds the producer's `max_request_size`. The rows before it are taken; the
                 caller may go on with those after it.
             TypeError: A row holds something else than bytes. The rows before it are taken.
-            ValueError: The columns differ in length. The rows that all of them have are taken.
+            ValueError: The columns differ in length; nothing is taken.
         """
-        at = (topic, partition)
-        lists = repeat(_NO_HEADERS, len(keys)) if headers is None else map(_as_list, headers)
-        rows = zip(keys, values, timestamps, lists, strict=True)
+        count = len(keys)
+        if len(values) != count or len(timestamps) != count or (headers is not None and len(headers) != count):
+            raise ValueError(f"columns for {topic}-{partition} differ in length")
+        at, end = (topic, partition), count if rows is None else len(rows)
         builder = self._open.get(at)
-        taken = 0
-        while True:
-            if builder is None:
-                row = next(rows, None)
-            else:
-                before = builder.record_count()
-                row = _fill(builder, rows)
-                taken += builder.record_count() - before
-            if row is None:
-                return
-            builder = self._start(at, row, taken)
-            taken += 1
+        taken = 0 if builder is None else builder.extend(keys, values, timestamps, headers, rows, 0)
+        while taken < end:
+            builder = self._start(at)
+            before, taken = taken, builder.extend(keys, values, timestamps, headers, rows, taken)
+            if builder.size() > self._limit:  # it takes any first record, and behind such a one no other
+                del self._open[at]
+                raise RecordTooLarge(*at, before, builder.size(), self._limit)
 
-    def _start(self, at: Address, row: Row, index: int) -> Any:
-        """Close the partition's builder and open one that begins with `row`: an encoder takes any first record."""
+    def _start(self, at: Address) -> Builder:
+        """Close the partition's batch and open the next one."""
         self._close(at)
-        key, value, timestamp, headers = row
-        builder = self._producer.create_batch()
-        builder._builder.append(0, timestamp, key, value, headers)
-        builder._relative_offset = 1
-        if builder.size() > self._limit:
-            raise RecordTooLarge(*at, index, builder.size(), self._limit)
-        self._open[at] = builder
+        builder = self._open[at] = row_batch(self._producer)
         return builder
 
     def _close(self, at: Address) -> None:
@@ -295,7 +285,7 @@ class BatchWriter:
             raise
         return sent
 
-    async def _send(self, builder: Any, topic: str, partition: int) -> asyncio.Future[Any]:
+    async def _send(self, builder: Builder, topic: str, partition: int) -> asyncio.Future[Any]:
         while True:
             try:
                 future: asyncio.Future[Any] = await self._producer.send_batch(builder, topic, partition=partition)
@@ -305,26 +295,6 @@ class BatchWriter:
                 log.warning("%s-%s takes no records at the moment, trying again", topic, partition)
             else:
                 return future
-
-
-def _fill(builder: Any, rows: Iterator[Row]) -> Row | None:
-    """Append rows until the builder is full. Returns the row that did not fit, None where all did."""
-    append, count = builder._builder.append, builder._relative_offset
-    try:
-        for key, value, timestamp, headers in rows:
-            if append(count, timestamp, key, value, headers) is None:
-                return key, value, timestamp, headers
-            count += 1
-    finally:
-        builder._relative_offset = count
-    return None
-
-
-def _as_list(headers: Headers) -> list[tuple[str, bytes | None]]:
-    """Headers as the encoder takes them: a list and nothing else."""
-    if type(headers) is list:
-        return headers
-    return list(headers) if headers else _NO_HEADERS
 
 
 def retrieve(future: asyncio.Future[Any]) -> None:

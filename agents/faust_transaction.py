@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock.agents.faust_producer import FENCED, BatchWriter, TransactionalProducer, retrieve
 from penstock.agents.operators import Headers
+from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Fenced, Owner, Partition
 
 SPILL_BYTES = 4 << 20
@@ -100,13 +101,14 @@ class KafkaTransaction:
         self,
         topic: str,
         partition: int,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
         headers: Headers,
+        rows: Rows | None = None,
     ) -> None:
         """See `Outbox.append_rows`."""
-        self.outbox.append_rows(topic, partition, keys, values, timestamps, headers)
+        self.outbox.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
     async def spill(self) -> None:
         """See `Transaction.spill`."""

@@ -3,14 +3,14 @@ records come from; the Faust app and the test driver both run it."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.context import RecordContext
 from penstock.agents.operators import Headers
-from penstock.agents.partitioner import Partitioner
+from penstock.agents.partitioner import Partitioner, Rows
 from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
@@ -100,12 +100,13 @@ class Outbox(Protocol):
         self,
         topic: str,
         partition: int,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
         headers: Headers,
+        rows: Rows | None = None,
     ) -> None:
-        """Add records for one partition, in order. Timestamps in ms."""
+        """Add records for one partition, in order: all rows of the columns, or `rows` of them. Timestamps in ms."""
         ...
 
 
@@ -182,9 +183,9 @@ class GroupRuntime:
     def emit(
         self,
         topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
         headers: Headers,
     ) -> None:
         """Collect outputs. Keyed records go to the partition Kafka's own clients choose; those of a batch without a
@@ -195,30 +196,12 @@ class GroupRuntime:
         if partitioner.partitions == 1:
             self.outbox.append_rows(topic, 0, keys, values, timestamps, headers)
             return
-        targets = self._targets(partitioner, keys)
-        if targets.count(targets[0]) == len(targets):
-            # Where a step keeps the key and both topics have as many partitions, a batch's keys stay together.
-            self.outbox.append_rows(topic, targets[0], keys, values, timestamps, headers)
-            return
-        rows: list[list[int]] = [[] for _ in range(partitioner.partitions)]
-        for row, partition in enumerate(targets):
-            rows[partition].append(row)
-        for partition, mine in enumerate(rows):
-            if mine:
-                self.outbox.append_rows(
-                    topic,
-                    partition,
-                    [keys[i] for i in mine],
-                    [values[i] for i in mine],
-                    [timestamps[i] for i in mine],
-                    None if headers is None else [headers[i] for i in mine],
-                )
-
-    def _targets(self, partitioner: Partitioner, keys: Sequence[bytes | None]) -> list[int]:
-        if all(keys) or None not in keys:
-            return partitioner.of(keys)  # type: ignore[arg-type]
         self._keyless = (self._keyless + 1) % partitioner.partitions
-        return [self._keyless if key is None else partitioner.of((key,))[0] for key in keys]
+        for partition, rows in enumerate(partitioner.rows(keys, self._keyless)):
+            if len(rows) == len(keys):
+                self.outbox.append_rows(topic, partition, keys, values, timestamps, headers)
+            elif len(rows):
+                self.outbox.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
     # ---- tables
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.operators import Headers
+from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Fenced, Owner, Partition
 
 Row = tuple[bytes | None, bytes | None, int, Sequence[tuple[str, bytes | None]]]
@@ -73,14 +74,16 @@ class MemoryTransaction:
         self,
         topic: str,
         partition: int,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
         headers: Headers,
+        rows: Rows | None = None,
     ) -> None:
         """See `Outbox.append_rows`."""
         given: Iterable[Sequence[tuple[str, bytes | None]]] = [()] * len(keys) if headers is None else headers
-        self._collected.append((topic, partition, list(zip(keys, values, timestamps, given, strict=True))))
+        added = list(zip(keys, values, timestamps, given, strict=True))
+        self._collected.append((topic, partition, added if rows is None else [added[row] for row in rows]))
 
     async def spill(self) -> None:
         """See `Transaction.spill`. What is collected for the commit may be held: it is in memory anyway."""

@@ -12,7 +12,8 @@ from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
 
-Headers = Sequence[Sequence[tuple[str, bytes | None]]] | None
+Headers = list[Sequence[tuple[str, bytes | None]]] | None
+"""The headers of each row; None where no row has any."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -22,9 +23,9 @@ class Runtime(Protocol):
     def emit(
         self,
         topic: str,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
         headers: Headers,
     ) -> None:
         """Collect records for a topic; they leave with the next checkpoint."""

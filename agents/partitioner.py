@@ -3,10 +3,16 @@
 That is the murmur2 hash of the key's bytes, its sign bit cleared, modulo the number of partitions.
 """
 
+from array import array
 from collections.abc import Sequence
 from struct import Struct
 
-__all__ = ["Partitioner", "murmur2", "partition_of"]
+from penstock.agents.native import native
+
+__all__ = ["Partitioner", "Rows", "murmur2", "partition_of"]
+
+Rows = memoryview
+"""Which rows of some columns, in ascending order, as unsigned 32-bit numbers."""
 
 MEMO_KEYS = 100_000
 """Keys a partitioner remembers before it begins anew. With keys of 16 bytes about 15 MB."""
@@ -95,3 +101,21 @@ class Partitioner:
     def of(self, keys: Sequence[bytes]) -> list[int]:
         """The partition of each key."""
         return list(map(self._partition, keys))
+
+    def rows(self, keys: list[bytes | None], keyless: int = 0) -> list[Rows]:
+        """For each partition the rows whose keys belong to it.
+
+        >>> [list(rows) for rows in Partitioner(4).rows([b"foobar", b"21", None, b"foobar"], keyless=3)]
+        [[1], [], [0, 3], [2]]
+
+        Args:
+            keys: a column of them.
+            keyless: the partition of those that are None.
+        """
+        if native is not None:
+            return [memoryview(rows).cast("I") for rows in native.rows_of(keys, self.partitions, keyless)]
+        found = [array("I") for _ in range(self.partitions)]
+        add, of = [rows.append for rows in found], self._partition
+        for row, key in enumerate(keys):
+            add[keyless if key is None else of(key)](row)
+        return [memoryview(rows) for rows in found]

@@ -197,13 +197,10 @@ class Producer:
         partitioner = self._partitioners[topic]
         anywhere = self._chunks % partitioner.partitions  # records without keys stay together: fewer, larger batches
         self._chunks += 1
-        rows: dict[int, list[tuple[bytes | None, bytes | None, int]]] = {}
-        for row in chunk:
-            target = anywhere if row[0] is None else partitioner.of((row[0],))[0]
-            rows.setdefault(target, []).append(row)
-        for partition, mine in rows.items():
-            keys, values, stamps = zip(*mine, strict=True)
-            self._writer.append_rows(topic, partition, keys, values, stamps)
+        keys, values, stamps = [row[0] for row in chunk], [row[1] for row in chunk], [row[2] for row in chunk]
+        for partition, rows in enumerate(partitioner.rows(keys, anywhere)):
+            if len(rows):
+                self._writer.append_rows(topic, partition, keys, values, stamps, rows=rows)
         sent = await self._writer.send_all(self._writer.take())
         await asyncio.gather(*(future for _, _, future in sent))
         return len(chunk)

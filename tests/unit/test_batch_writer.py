@@ -108,10 +108,10 @@ def test_rows_before_a_bad_one_are_taken() -> None:
                 writer.append_rows("topic", 0, [None] * 3, [b"d", "no bytes", b"e"], [1] * 3)
             with pytest.raises(TypeError):
                 writer.append_rows("topic", 1, [None], ["no bytes"], [1])
-            with pytest.raises(ValueError, match="zip"):
+            with pytest.raises(ValueError, match="differ in length"):
                 writer.append_rows("topic", 0, [None] * 2, [b"f"], [1] * 2)
             values = [row[2] for _at, builder in writer.take() for row in decoded(builder)]
-            assert values == [b"a", b"b", b"c", b"d", b"f"]
+            assert values == [b"a", b"b", b"c", b"d"]
 
     run(main())
 

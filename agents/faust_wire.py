@@ -1,0 +1,205 @@
+"""Record batches as they lie on the wire, read into columns.
+
+aiokafka's own reader makes an object of each record. Here a batch's header is read in Python and its records by
+`_native.read_records`, straight into lists; where that is not built, by aiokafka's reader.
+"""
+
+from collections.abc import Iterator, Sequence
+from struct import Struct, error
+from typing import Any, NamedTuple
+
+from aiokafka import errors
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from aiokafka.record.default_records import DefaultRecordBatch
+from aiokafka.record.memory_records import MemoryRecords
+from crc32c import crc32c
+
+from penstock.agents.batch import Headers
+from penstock.agents.native import native
+
+__all__ = ["Columns", "WireBatch", "WireRecords", "columns_of", "concatenated"]
+
+HEADER = Struct(">qiibIhiqqqhii")
+"""Of a batch: base offset, length, leader epoch, magic, checksum, attributes, last offset delta, base timestamp,
+highest timestamp, producer id, producer epoch, base sequence, record count."""
+
+CHECKED = 21
+"""Where in a batch begins what its checksum is of."""
+
+LENGTH_BEHIND = 12
+"""The bytes of a batch that its length does not count."""
+
+MAGIC_AT = 16
+
+COMPRESSION, APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
+_DECODERS = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
+
+NO_HEADERS: Headers = ()
+
+
+class Columns(NamedTuple):
+    """Records as parallel columns."""
+
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    timestamps: list[int]
+    first: int
+    """Offset of the first record; of no meaning where there is none."""
+    offsets: list[int] | None
+    """Of each record; None where they are dense."""
+    headers: list[Headers] | None
+    """Of each record; None where no record has any."""
+
+
+class WireBatch:
+    """One batch of message format 2. Has what aiokafka asks of its own."""
+
+    __slots__ = ("_body", "_header", "_whole")
+
+    def __init__(self, whole: memoryview) -> None:
+        self._whole = whole
+        self._header = HEADER.unpack_from(whole)
+
+    @property
+    def base_offset(self) -> int:
+        """Offset of its first record, which compaction may have taken out."""
+        return self._header[0]  # type: ignore[no-any-return]
+
+    @property
+    def next_offset(self) -> int:
+        """The offset behind its last record."""
+        return self._header[0] + self._header[6] + 1  # type: ignore[no-any-return]
+
+    @property
+    def producer_id(self) -> int:
+        """Who wrote it; -1 for a producer without an id."""
+        return self._header[9]  # type: ignore[no-any-return]
+
+    @property
+    def is_transactional(self) -> bool:
+        """Whether it belongs to a transaction."""
+        return bool(self._header[5] & TRANSACTIONAL)
+
+    @property
+    def is_control_batch(self) -> bool:
+        """Whether it is the marker of a transaction's end."""
+        return bool(self._header[5] & CONTROL)
+
+    def validate_crc(self) -> bool:
+        """Whether its checksum is right."""
+        return crc32c(self._whole[CHECKED:]) == self._header[4]  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[Any]:
+        """The records as aiokafka's objects."""
+        return iter(DefaultRecordBatch(bytes(self._whole)))
+
+    def columns(self, start: int) -> Columns:
+        """The records from offset `start` on.
+
+        Raises:
+            CorruptRecordException: they are not what the header says.
+        """
+        if native is None:
+            return columns_of(self, start)
+        base, _, _, _, _, attributes, _, first, highest, _, _, _, count = self._header
+        body = self._whole[HEADER.size :]
+        append_time = bool(attributes & APPEND_TIME)
+        try:
+            if compression := attributes & COMPRESSION:
+                body = _DECODERS[compression](bytes(body))
+            return Columns(
+                *native.read_records(body, count, base, highest if append_time else first, append_time, start)
+            )
+        except MemoryError:
+            raise
+        except Exception as exc:
+            raise errors.CorruptRecordException(f"the batch at offset {base} cannot be read: {exc!r}") from exc
+
+
+def columns_of(records: Any, start: int) -> Columns:
+    """Columns of aiokafka's records from offset `start` on."""
+    keys: list[bytes | None] = []
+    values: list[bytes | None] = []
+    timestamps: list[int] = []
+    headers: list[Headers] | None = None
+    offsets: list[int] = []
+    for record in records:
+        if record.offset < start:  # a fetch from the middle of a batch returns all of it
+            continue
+        # One loop that lets go of each record before the next one is made: a list of them would cost twice as much
+        # under the interpreter's garbage collector, which scans what lives.
+        keys.append(record.key)
+        values.append(record.value)
+        timestamps.append(record.timestamp)
+        offsets.append(record.offset)
+        if record.headers or headers is not None:
+            if headers is None:
+                headers = [NO_HEADERS] * (len(values) - 1)
+            headers.append(record.headers or NO_HEADERS)
+    dense = not offsets or offsets[-1] - offsets[0] + 1 == len(offsets)
+    return Columns(keys, values, timestamps, offsets[0] if offsets else 0, None if dense else offsets, headers)
+
+
+class WireRecords:
+    """The batches of a fetch response, one after another: what aiokafka's MemoryRecords is, but for its batches."""
+
+    __slots__ = ("_at", "_data", "_end", "_old")
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at, self._end = memoryview(data), 0, 0
+        self._old: MemoryRecords | None = None
+        self._look()
+
+    def _look(self) -> None:
+        """Find the end of the batch at hand. A broker may cut the last one short: there is then none."""
+        at, size = self._at, len(self._data)
+        self._end = at
+        if size - at <= MAGIC_AT:
+            return
+        length = int.from_bytes(self._data[at + 8 : at + LENGTH_BEHIND], "big")
+        if at + LENGTH_BEHIND + length <= size:
+            if self._data[at + MAGIC_AT] < 2:  # written before Kafka 0.11 and kept: aiokafka's own reader takes it on
+                self._old = MemoryRecords(bytes(self._data[at:]))
+            self._end = at + LENGTH_BEHIND + length
+
+    def size_in_bytes(self) -> int:
+        """Bytes of the response."""
+        return len(self._data)
+
+    def has_next(self) -> bool:
+        """Whether a whole batch follows."""
+        return self._old.has_next() if self._old is not None else self._end > self._at
+
+    def next_batch(self) -> Any:
+        """The next batch; None where there is none.
+
+        Raises:
+            CorruptRecordException: it is shorter than its header.
+        """
+        if self._old is not None:
+            return self._old.next_batch()
+        if self._end <= self._at:
+            return None
+        whole = self._data[self._at : self._end]
+        self._at = self._end
+        self._look()
+        try:
+            return WireBatch(whole)
+        except error as exc:
+            raise errors.CorruptRecordException(f"a record batch of {len(whole)} bytes") from exc
+
+
+def concatenated(known: Sequence[int], added: Columns) -> Sequence[int]:
+    """Offset columns one behind the other: a range for as long as there is no hole."""
+    if added.offsets is None:
+        dense = range(added.first, added.first + len(added.values))
+        if not known:
+            return dense
+        if isinstance(known, range) and known.stop == dense.start:
+            return range(known.start, dense.stop)
+        more: Sequence[int] = dense
+    else:
+        more = added.offsets
+    out = known if isinstance(known, list) else [*known]
+    out.extend(more)
+    return out
