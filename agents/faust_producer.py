@@ -9,9 +9,9 @@ commit publishes them.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from aiokafka.client import CoordinationType
@@ -24,6 +24,8 @@ from penstock.agents.faust_rows import Builder, row_batch
 from penstock.agents.partitioner import Rows
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FENCED = (
     errors.IllegalGenerationError,
@@ -192,10 +194,10 @@ class BatchWriter:
         self,
         topic: str,
         partition: int,
-        keys: list[bytes | None],
-        values: list[bytes | None],
-        timestamps: list[int],
-        headers: list[Headers] | None = None,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int],
+        headers: Sequence[Headers] | None = None,
         rows: Rows | None = None,
     ) -> None:
         """Add records for one partition, behind those added before.
@@ -217,6 +219,8 @@ class BatchWriter:
             TypeError: A row holds something else than bytes. The rows before it are taken.
             ValueError: The columns differ in length; nothing is taken.
         """
+        keys, values, timestamps = _listed(keys), _listed(values), _listed(timestamps)
+        headers = None if headers is None else _listed(headers)
         count = len(keys)
         if len(values) != count or len(timestamps) != count or (headers is not None and len(headers) != count):
             raise ValueError(f"columns for {topic}-{partition} differ in length")
@@ -295,6 +299,11 @@ class BatchWriter:
                 log.warning("%s-%s takes no records at the moment, trying again", topic, partition)
             else:
                 return future
+
+
+def _listed(column: Sequence[T]) -> list[T]:
+    """A column as the builders take it."""
+    return column if type(column) is list else list(column)
 
 
 def retrieve(future: asyncio.Future[Any]) -> None:

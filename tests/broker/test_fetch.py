@@ -58,7 +58,7 @@ async def write(producer: Any, topic: str, rows: list[tuple[Any, ...]], partitio
     """Write rows of (key, value, timestamp, headers) as one wire batch and wait for it."""
     keys, values, timestamps, headers = zip(*rows, strict=True)
     writer = BatchWriter(producer)
-    writer.append_rows(topic, partition, list(keys), list(values), list(timestamps), headers)
+    writer.append_rows(topic, partition, keys, values, timestamps, headers)
     for _tp, _count, future in await writer.send_all(writer.take()):
         await future
 
