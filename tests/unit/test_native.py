@@ -85,7 +85,7 @@ def test_damaged_records_are_refused_or_read_whole(seed: int) -> None:
 def test_batches_are_what_the_stock_encoder_writes(
     rows: Any, compression: int, limit: int, transactional: bool, data: Any
 ) -> None:
-    """Byte for byte, all rows or some of them, up to the same row; compressed, as gzip has the time in it, by content."""
+    """Byte for byte, all rows or some of them, up to the same row; compressed ones by content: gzip writes the time."""
     keys, values, stamps, headers = (list(c) for c in zip(*rows, strict=True)) if rows else ([], [], [], [])
     some = data.draw(st.none() | st.lists(st.sampled_from(range(len(rows))), unique=True).map(sorted)) if rows else None
     picked = None if some is None else memoryview(bytes(b"".join(i.to_bytes(4, "little") for i in some))).cast("I")
