@@ -26,6 +26,7 @@ from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_topics import ensure_topics
 from penstock.agents.faust_watch import Watch
 from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.heap import keep_pages
 from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.slot import SlotLock, SlotTaken
@@ -71,6 +72,10 @@ class QuickWorker(Worker):
     def _on_sighup(self) -> None:
         self.app.stopping_to_return = True
         self._schedule_shutdown(signal.SIGHUP)
+
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        """No spinner: Faust turns it by a record of every debug line there is, written or not, on the record path."""
+        self.spinner = None
 
     async def start(self) -> None:
         """Start, and keep why that failed: the command line would only log it."""
@@ -261,6 +266,7 @@ def run_worker(app: GroupApp, *, loglevel: str = "info") -> int:
         restart would meet again: the slot has another worker.
     """
     _use_uvloop()
+    keep_pages()
     worker = QuickWorker(app, loglevel=loglevel, quiet=True, redirect_stdouts=False)
     code: int | str | None = 0
     try:

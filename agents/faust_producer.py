@@ -19,6 +19,7 @@ from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 
 from penstock.agents.batch import Headers, RecordTooLarge
+from penstock.agents.faust_produce import BatchSender
 from penstock.agents.faust_protocol import FencedInstanceId, FencedOffsetCommit, TransactionAbortable
 from penstock.agents.faust_rows import Builder, row_batch
 from penstock.agents.partitioner import Rows
@@ -95,7 +96,7 @@ class _OffsetCommitHandler(TxnOffsetCommitHandler):
         return backoff
 
 
-class _Sender(Sender):
+class _Sender(BatchSender):
     """aiokafka's sender, committing offsets through `_OffsetCommitHandler`."""
 
     membership: tuple[int, str, str | None]
@@ -179,6 +180,8 @@ class BatchWriter:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
+        if type(producer._sender) is Sender:
+            producer._sender.__class__ = BatchSender  # it adds no state
         self._limit: int = producer._max_request_size
         self._open: dict[Address, Builder] = {}
         self._full: list[Batch] = []
