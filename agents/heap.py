@@ -7,7 +7,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, of malloc.h."""
 
 KEPT_BYTES = 32 << 20
-"""Freed memory that stays with the process, and the size from which on a block is the kernel's: the most glibc takes."""
+"""Freed memory that stays with the process, and the size from which a block is the kernel's: the most glibc takes."""
 
 
 def keep_pages() -> bool:

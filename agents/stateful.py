@@ -33,14 +33,11 @@ class AggregateOperator(Operator):
         keys = state_keys(self, block)
         distinct = set(keys)
         part = self.runtime.table(self.table, block.batch.partition)
-        left = iter(block.values)
         try:
-            results = self.aggregation.run(part.load(distinct), keys, left)
+            results = self.aggregation.run(part.load(distinct), keys, block.values)
         except FailedAt as at:
             cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
             raise self.raised(block, at.index, cause) from cause
-        except Exception as exc:
-            raise self.raised(block, failed_at(block, left), exc) from exc
         part.touch(distinct)
         self.forward(block.with_values(results))
 

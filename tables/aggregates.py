@@ -4,11 +4,13 @@ is a list comprehension and not a call per record and field."""
 import enum
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from inspect import Parameter, signature
+from itertools import repeat
 from operator import attrgetter, itemgetter, length_hint
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
@@ -42,7 +44,8 @@ class Aggregator:
     """Its slots in a key's state before any record."""
 
     def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
-        """Add `column[i]` to `states[i]` for each record in order; the result after each. Its slots begin at `at`."""
+        """Add the column's i-th value to `states[i]` for each record in order; the result after each. Its slots begin
+        at `at`. `column` is read once, by iteration, so that a caller can tell which value failed."""
         raise NotImplementedError
 
     def result(self, state: Sequence[Any], at: int) -> Any:
@@ -59,6 +62,11 @@ class Count(Aggregator):
 
     def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
         out = []
+        if self.read == "":
+            for state in states:
+                state[at] = count = state[at] + 1
+                out.append(count)
+            return out
         for state, x in zip(states, column, strict=True):
             if x is not None:
                 state[at] += 1
@@ -131,9 +139,12 @@ class Aggregation(Protocol):
     row: Serde[Any]
     """Codec of a key's state."""
 
-    def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
+    def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """Fold `values` into `rows` in order, creating absent ones (None); the key's result after each record.
-        Reads `values` once, by iteration, so that a caller can tell which one failed."""
+
+        Raises:
+            FailedAt: for a value; the cause says why.
+        """
         ...
 
     def view(self, state: Any) -> Any:
@@ -141,11 +152,29 @@ class Aggregation(Protocol):
         ...
 
 
+def _each(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> list[Any]:
+    """`work` over a column. The iterator knows how far it came, so that telling which value failed is free."""
+    left = iter(column)
+    try:
+        done = work(left)
+    except Exception as exc:
+        raise FailedAt(len(column) - length_hint(left) - 1) from exc
+    if len(done) < len(column):  # map() takes a StopIteration of the function for the end
+        raise FailedAt(len(done)) from ValueError("the function raised StopIteration")
+    return done
+
+
+def _mapped(read: Callable[[Any], Any], left: Iterator[Any]) -> list[Any]:
+    return list(map(read, left))
+
+
+def _updated(aggregator: Aggregator, states: Sequence[list[Any]], at: int, left: Iterator[Any]) -> list[Any]:
+    return aggregator.update(states, left, at)
+
+
 def _reader(read: Read, value_type: Any) -> Callable[[Any], Any]:
     if callable(read):
         return read
-    if not read:
-        return lambda value: True
     inner, _ = unwrap(value_type)
     owner = typing.get_origin(inner) or inner
     if isinstance(owner, type) and issubclass(owner, dict):
@@ -210,9 +239,11 @@ class Fields:
         self.make = result
         self._initial: list[Any] = []
         slots: list[Any] = []
-        self._columns: list[tuple[Aggregator, Callable[[Any], Any], int]] = []
+        self._columns: list[tuple[Aggregator, int]] = []
+        self._reads: list[Callable[[Any], Any] | None] = []
         for aggregator in aggregators.values():
-            self._columns.append((aggregator, _reader(aggregator.read, value_type), len(self._initial)))
+            self._columns.append((aggregator, len(self._initial)))
+            self._reads.append(_reader(aggregator.read, value_type) if aggregator.read != "" else None)
             self._initial += aggregator.initial
             slots += [Any] * len(aggregator.initial)
             if not isinstance(aggregator, Count):
@@ -220,38 +251,29 @@ class Fields:
         self.row: Serde[Any] = _row_serde(slots)
         self._by_position = _by_position(result, self.names)
 
-    def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
+    def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
         # Every field is read before any state moves: a value without it leaves the rows as they were.
-        read = [read for _, read, _ in self._columns]
-        columns = list(zip(*[[r(v) for r in read] for v in values], strict=True))
-        states = []
-        for key in keys:
-            state = rows[key]
-            if state is None:
-                state = rows[key] = self._initial.copy()
-            states.append(state)
-        done = []
-        for (aggregator, _, at), column in zip(self._columns, columns, strict=True):
-            left = iter(column)
-            try:
-                done.append(aggregator.update(states, left, at))
-            except Exception as exc:
-                raise FailedAt(len(column) - length_hint(left) - 1) from exc
-        return self._results(done)
+        columns = [values if read is None else _each(partial(_mapped, read), values) for read in self._reads]
+        new = self._new
+        states = [rows[key] or new(rows, key) for key in keys]
+        done = [
+            _each(partial(_updated, aggregator, states, at), column)
+            for (aggregator, at), column in zip(self._columns, columns, strict=True)
+        ]
+        if self._by_position:
+            return _each(lambda left: list(map(self.make, left, *done[1:])), done[0])
+        make, names = self.make, self.names
+        others = zip(*done[1:], strict=True) if done[1:] else repeat(())
+        return _each(lambda left: [make(**dict(zip(names, (x, *more)))) for x, more in zip(left, others)], done[0])  # noqa: B905
 
-    def _results(self, columns: list[list[Any]]) -> list[Any]:
-        left, others = iter(columns[0]), columns[1:]
-        try:
-            if self._by_position:
-                return list(map(self.make, left, *others))
-            return [self.make(**dict(zip(self.names, row, strict=True))) for row in zip(left, *others, strict=True)]
-        except Exception as exc:
-            raise FailedAt(len(columns[0]) - length_hint(left) - 1) from exc
+    def _new(self, rows: dict[bytes, Any], key: bytes) -> list[Any]:
+        state = rows[key] = self._initial.copy()
+        return state
 
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""
-        row = [a.result(state, at) for a, _, at in self._columns]
+        row = [a.result(state, at) for a, at in self._columns]
         return self.make(*row) if self._by_position else self.make(**dict(zip(self.names, row, strict=True)))
 
 
@@ -271,8 +293,11 @@ class Fold:
         self.initial, self.add, self.row = initial, add, row
         self._frozen: dict[type, bool] = {}
 
-    def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
+    def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
+        return _each(lambda left: self._run(rows, keys, left), values)
+
+    def _run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
         out = []
         initial, add, row = self.initial, self.add, self.row
         for value, key in zip(values, keys, strict=True):

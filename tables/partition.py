@@ -51,7 +51,7 @@ class TablePartition:
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
         """`rows`, with every key of `keys` in it. One multi-get for those that were not."""
         rows = self.rows
-        missing = [key for key in keys if key not in rows]
+        missing = list((keys if type(keys) is set else set(keys)).difference(rows))
         if missing:
             decode = self.spec.row.decode
             for key, raw in zip(missing, self.store.get_many(missing), strict=True):
