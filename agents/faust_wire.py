@@ -54,11 +54,12 @@ class Columns(NamedTuple):
 class WireBatch:
     """One batch of message format 2. Has what aiokafka asks of its own."""
 
-    __slots__ = ("_body", "_header", "_whole")
+    __slots__ = ("_header", "_records", "_whole")
 
     def __init__(self, whole: memoryview) -> None:
         self._whole = whole
         self._header = HEADER.unpack_from(whole)
+        self._records: Iterator[Any] | None = None
 
     @property
     def base_offset(self) -> int:
@@ -90,8 +91,13 @@ class WireBatch:
         return crc32c(self._whole[CHECKED:]) == self._header[4]  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[Any]:
-        """The records as aiokafka's objects."""
-        return iter(DefaultRecordBatch(bytes(self._whole)))
+        """The records as aiokafka's objects: how it reads the markers of transactions."""
+        return self
+
+    def __next__(self) -> Any:
+        if self._records is None:
+            self._records = iter(DefaultRecordBatch(bytes(self._whole)))
+        return next(self._records)
 
     def columns(self, start: int) -> Columns:
         """The records from offset `start` on.
