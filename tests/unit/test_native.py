@@ -19,7 +19,10 @@ pytestmark = pytest.mark.skipif(native is None, reason="penstock.agents._native 
 
 octets = st.none() | st.binary(max_size=200)
 header = st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5))
-stamp = st.integers(-1, 2**62) | st.integers(10**12, 10**12 + 5)
+stamp = st.integers(0, 2**62) | st.integers(10**12, 10**12 + 5)
+near = st.integers(
+    10**12, 10**12 + 2**31
+)  # with more between them the stock encoder takes them for larger than they are
 records = st.lists(st.tuples(octets, octets, stamp, st.lists(header, max_size=2)), max_size=20)
 gaps = st.lists(st.integers(0, 3), min_size=20, max_size=20)
 
@@ -81,7 +84,13 @@ def test_damaged_records_are_refused_or_read_whole(seed: int) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(records, st.sampled_from([0, 1, 3, 4]), st.integers(80, 3_000), st.booleans(), st.data())
+@given(
+    st.lists(st.tuples(octets, octets, near, st.lists(header, max_size=2)), max_size=20),
+    st.sampled_from([0, 1, 3, 4]),
+    st.integers(80, 3_000),
+    st.booleans(),
+    st.data(),
+)
 def test_batches_are_what_the_stock_encoder_writes(
     rows: Any, compression: int, limit: int, transactional: bool, data: Any
 ) -> None:
@@ -104,6 +113,16 @@ def test_batches_are_what_the_stock_encoder_writes(
         assert DefaultRecordBatch(mine).validate_crc()
         assert HEADER.unpack_from(mine)[6:] == HEADER.unpack_from(other)[6:]
         assert columns_of(DefaultRecordBatch(mine), 0) == columns_of(DefaultRecordBatch(other), 0)
+
+
+def test_timestamps_may_be_far_apart_or_none() -> None:
+    stamps = [-1, 0, 2**62, 5]
+    batch = RowBatch(1000, 0, False)
+    assert batch.extend([None] * 4, [b"v"] * 4, stamps, None, None, 0) == 4
+    wire = WireBatch(memoryview(batch._build()))
+    assert wire.validate_crc()
+    assert wire.columns(0).timestamps == stamps
+    assert (HEADER.unpack_from(batch._build())[7], HEADER.unpack_from(batch._build())[8]) == (-1, 2**62)
 
 
 def test_rows_before_a_bad_one_are_in_the_batch() -> None:
