@@ -20,9 +20,7 @@ pytestmark = pytest.mark.skipif(native is None, reason="penstock.agents._native 
 octets = st.none() | st.binary(max_size=200)
 header = st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5))
 stamp = st.integers(0, 2**62) | st.integers(10**12, 10**12 + 5)
-near = st.integers(10**12, 10**12 + 2**25)  # further apart the stock encoder takes them for larger than they are
-    10**12, 10**12 + 2**31
-)  # with more between them the stock encoder takes them for larger than they are
+near = st.integers(10**12, 10**12 + 2**25)  # further apart, the stock encoder takes them for larger than they are
 records = st.lists(st.tuples(octets, octets, stamp, st.lists(header, max_size=2)), max_size=20)
 gaps = st.lists(st.integers(0, 3), min_size=20, max_size=20)
 
