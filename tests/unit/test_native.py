@@ -20,7 +20,6 @@ pytestmark = pytest.mark.skipif(native is None, reason="penstock.agents._native 
 octets = st.none() | st.binary(max_size=200)
 header = st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5))
 stamp = st.integers(0, 2**62) | st.integers(10**12, 10**12 + 5)
-near = st.integers(10**12, 10**12 + 2**25)  # further apart, the stock encoder takes them for larger than they are
 records = st.lists(st.tuples(octets, octets, stamp, st.lists(header, max_size=2)), max_size=20)
 gaps = st.lists(st.integers(0, 3), min_size=20, max_size=20)
 
@@ -83,7 +82,7 @@ def test_damaged_records_are_refused_or_read_whole(seed: int) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(octets, octets, near, st.lists(header, max_size=2)), max_size=20),
+    records,
     st.sampled_from([0, 1, 3, 4]),
     st.integers(80, 3_000),
     st.booleans(),
@@ -97,13 +96,22 @@ def test_batches_are_what_the_stock_encoder_writes(
     some = data.draw(st.none() | st.lists(st.sampled_from(range(len(rows))), unique=True).map(sorted)) if rows else None
     picked = None if some is None else memoryview(bytes(b"".join(i.to_bytes(4, "little") for i in some))).cast("I")
     ours = RowBatch(limit, compression, transactional)
-    theirs = PlainRowBatch(limit, compression, is_transactional=transactional)
+    theirs = PlainRowBatch(1 << 20, compression, is_transactional=transactional)
     for builder in (ours, theirs):
         builder._set_producer_state(7, 3, 11)
     taken = ours.extend(keys, values, stamps, headers, picked, 0)
-    assert taken == theirs.extend(keys, values, stamps, headers, picked, 0)
+    rows_there = list(range(len(keys))) if picked is None else list(picked)
+    assert ours.size() <= limit or taken == 1
+    for row in rows_there[:taken]:
+        theirs.extend([keys[row]], [values[row]], [stamps[row]], [headers[row]], None, 0)
     assert ours.record_count() == theirs.record_count() == taken
     assert ours.size() == theirs.size()
+    if 0 < taken < len(rows_there):  # it took all that fit: the stock encoder's own limit is a little early
+        row = rows_there[taken]
+        larger = RowBatch(1 << 20, compression, transactional)
+        larger.extend(keys, values, stamps, headers, picked, 0)
+        assert larger.size() - limit > 0
+        assert ours.extend([keys[row]], [values[row]], [stamps[row]], [headers[row]], None, 0) == 0
     if taken and not compression:
         assert bytes(ours._build()) == bytes(theirs._build())
     elif taken:
