@@ -8,6 +8,7 @@ from penstock.tables.partition import TablePartition, prefix_end
 from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
+    from penstock.agents.global_rows import GlobalRows
     from penstock.agents.operators import Runtime
     from penstock.agents.topics import Topic
 
@@ -52,6 +53,39 @@ def current(what: str) -> RecordContext:
     return context
 
 
+def bounds(spec: TableSpec, start: Any, end: Any, prefix: Any) -> tuple[bytes, bytes | None]:
+    """The encoded keys from which and before which a scan goes."""
+    encode = spec.key.encode
+    first, last = b"" if start is None else encode(start), None if end is None else encode(end)
+    if prefix is not None:
+        raw_prefix = prefix if isinstance(prefix, bytes) else encode(prefix)
+        behind = prefix_end(raw_prefix)
+        first = max(first, raw_prefix)
+        last = behind if last is None or (behind is not None and behind < last) else last
+    return first, last
+
+
+class GlobalView:
+    """Read access to a global table from an agent's body."""
+
+    def __init__(self, spec: TableSpec) -> None:
+        self.spec = spec
+
+    def _rows(self) -> "GlobalRows":
+        return current(f"table {self.spec.name!r}").runtime.everywhere(self.spec)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The row of a key."""
+        raw = self.spec.key.encode(key)
+        row = self._rows().load((raw,))[raw]
+        return default if row is None else self.spec.view(row)
+
+    def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
+        """The (key, row) pairs within bounds, in the order of the encoded keys."""
+        for raw, row in self._rows().items(*bounds(self.spec, start, end, prefix)):
+            yield self.spec.key.decode(raw), self.spec.view(row)
+
+
 class TableView:
     """Dict access to a table from an agent's body: reads see what the body wrote, writes commit with the record."""
 
@@ -69,6 +103,9 @@ class TableView:
 
     def put(self, key: Any, row: Any) -> None:
         """Write the row of a key; None deletes it."""
+        if self.spec.source is not None:
+            what = f"table {self.spec.name!r} is read straight from topic {self.spec.source!r}"
+            raise TypeError(f"{what}, which alone changes it; send the row to that topic")
         raw = self.spec.key.encode(key)
         part = self._part()
         part.rows[raw] = row
@@ -76,12 +113,5 @@ class TableView:
 
     def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
         """The (key, row) pairs of the partition at hand within bounds, in the order of the encoded keys."""
-        encode = self.spec.key.encode
-        first, last = b"" if start is None else encode(start), None if end is None else encode(end)
-        if prefix is not None:
-            raw_prefix = prefix if isinstance(prefix, bytes) else encode(prefix)
-            behind = prefix_end(raw_prefix)
-            first = max(first, raw_prefix)
-            last = behind if last is None or (behind is not None and behind < last) else last
-        for raw, row in self._part().items(first, last):
+        for raw, row in self._part().items(*bounds(self.spec, start, end, prefix)):
             yield self.spec.key.decode(raw), self.spec.view(row)

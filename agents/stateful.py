@@ -1,6 +1,7 @@
 """Steps that read and write tables, by the key of the record."""
 
 from collections.abc import Callable
+from operator import length_hint
 from typing import Any
 
 from penstock.agents.block import Block
@@ -55,8 +56,11 @@ class ToTableOperator(Operator):
     def run(self, block: Block) -> None:
         keys = state_keys(self, block)
         part = self.runtime.table(self.table, block.batch.partition)
-        part.rows.update(zip(keys, block.values, strict=True))
-        part.touch(keys)
+        if self.table.source is not None:
+            part.replace(keys, block.values, block.raw_values())
+        else:
+            part.rows.update(zip(keys, block.values, strict=True))
+            part.touch(keys)
         self.forward(block)
 
 
@@ -72,7 +76,9 @@ class JoinOperator(Operator):
     def run(self, block: Block) -> None:
         keys = state_keys(self, block)
         rows = self.runtime.table(self.table, block.batch.partition).load(set(keys))
-        found = [rows[key] for key in keys]
+        self._joined(block, [rows[key] for key in keys])
+
+    def _joined(self, block: Block, found: list[Any]) -> None:
         if not self.left and None in found:
             hits = [row is not None for row in found]
             block, found = block.where(hits), [row for row in found if row is not None]
@@ -82,3 +88,31 @@ class JoinOperator(Operator):
         except Exception as exc:
             raise self.raised(block, failed_at(block, left), exc) from exc
         self.forward(block.with_values(values))
+
+
+class GlobalJoinOperator(JoinOperator):
+    """Each row with the row of a global table that a key made from the value names. Without a key it has none."""
+
+    def __init__(
+        self,
+        where: str,
+        runtime: Runtime,
+        table: TableSpec,
+        key: Callable[[Any], Any],
+        fn: Callable[[Any, Any], Any],
+        left: bool,
+    ) -> None:
+        super().__init__(where, runtime, table, fn, left)
+        self.key = key
+
+    def run(self, block: Block) -> None:
+        encode, keys = self.table.key.encode, self.each(self.key, block)
+        left = iter(keys)
+        try:
+            raw = [None if key is None else encode(key) for key in left]
+        except Exception as exc:
+            at = len(keys) - length_hint(left) - 1
+            reason = f"the key {keys[at]!r} is not one of table {self.table.name!r}: {exc}"
+            raise self.error(block, at, reason, f"Its keys are {self.table.key.name}") from exc
+        rows = self.runtime.everywhere(self.table).load({key for key in raw if key is not None})
+        self._joined(block, [None if key is None else rows[key] for key in raw])

@@ -71,8 +71,19 @@ class Changelogs:
         found = await self._client.end_offsets(there) if there else {}
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
-    async def read(self, topic: str, partition: int) -> AsyncIterator[tuple[list[Change], int]]:
-        """Every committed record up to where the partition ends now.
+    async def restorable(self, part: StoredPart) -> int | None:
+        """The offset up to which a store may be built: its changelog's end, or where the group stands in the topic that
+        the table is read straight from. None where there is no such partition."""
+        at = part.changelog, part.partition
+        if part.table.source is None or part.table.everywhere or (end := (await self.ends([at])).get(at)) is None:
+            return (await self.ends([at])).get(at)
+        async with Admin(self.broker.split(","), self._security) as admin:
+            return min(end, (await admin.committed(part.group.app_id)).get(at, 0))
+
+    async def read(
+        self, topic: str, partition: int, until: int | None = None
+    ) -> AsyncIterator[tuple[list[Change], int]]:
+        """Every committed record up to an offset. Default None: up to where the partition ends now.
 
         Yields:
             Some records, and the offset behind them, which transaction markers move too.
@@ -86,7 +97,7 @@ class Changelogs:
                 f"{self.broker} has no changelog {topic}[{partition}]. Is it the right broker (--broker), and was the "
                 "group ever run on it?"
             )
-        tp, end = TopicPartition(topic, partition), ends[topic, partition]
+        tp, end = TopicPartition(topic, partition), ends[topic, partition] if until is None else until
         client = await self._connected()  # of its own: a new assignment would find the buffers of the one before
         try:
             client.assign([tp])
@@ -96,8 +107,8 @@ class Changelogs:
                 batch = (await fetched_batches(client._fetcher, [tp], STUCK_SECONDS, None)).get(tp)
                 if batch is None:
                     raise PenstockError(f"{topic}[{partition}]: nothing past offset {position}, and its end is {end}")
-                position = batch.next
-                yield list(_changes(batch)), position
+                position = batch.next if until is None else min(batch.next, until)
+                yield [change for change in _changes(batch) if change.offset < position], position
         finally:
             await client.stop()
 
@@ -174,14 +185,15 @@ async def restore(part: StoredPart, changelogs: Changelogs) -> int:
         StoreLocked: a worker holds it; nothing was touched.
         PenstockError: the changelog is not there; nothing was touched.
     """
-    if not await changelogs.ends([(part.changelog, part.partition)]):
+    until = await changelogs.restorable(part)
+    if until is None:
         raise PenstockError(f"{changelogs.broker} has no {part.changelog}[{part.partition}] to restore from (--broker)")
     stores = RocksStores(part.stores)
     stores.discard(part.table.name, part.partition)
-    store = stores.open(part.table.name, part.partition)
+    store = stores.open(part.table.name, part.partition, source=part.table.source or "")
     count = 0
     try:
-        async for changes, reached in changelogs.read(part.changelog, part.partition):
+        async for changes, reached in changelogs.read(part.changelog, part.partition, until):
             store.load([(change.key, change.value) for change in changes], reached)
             count += len(changes)
         store.settle()

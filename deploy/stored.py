@@ -56,7 +56,9 @@ class StoredPart:
     @contextmanager
     def reading(self) -> Iterator[TablePartition]:
         """Its rows as they are now, for reading alone; its worker is not disturbed."""
-        store = RocksStores(self.stores, memory_bytes=READ_BYTES).read(self.table.name, self.partition)
+        store = RocksStores(self.stores, memory_bytes=READ_BYTES).read(
+            self.table.name, self.partition, self.table.source or ""
+        )
         part = TablePartition(self.table, self.changelog, self.partition, store)
         try:
             yield part
@@ -85,7 +87,7 @@ def stored_parts(
     """
     found: list[StoredPart] = []
     specs = [compile_group(topology, name) for name in groups or (group.name for group in topology.groups)]
-    known = [spec.name for group in specs for spec in group.tables]
+    known = [spec.name for group in specs for spec in (*group.tables, *group.everywhere)]
     if table is not None and table not in known:
         names = ", ".join(map(repr, sorted(set(known)))) or "none"
         raise PenstockError(f"pipeline {topology.name!r} has no table {table!r} there; it has {names}")
@@ -93,7 +95,7 @@ def stored_parts(
         folders = sorted((data / group.app_id).glob("*/tables")) if slot is None else [
             data / group.app_id / slot / "tables"
         ]  # fmt: skip
-        for spec in group.tables:
+        for spec in (*group.tables, *group.everywhere):
             if table is None or spec.name == table:
                 found += sorted(
                     (part for folder in folders for part in _in(folder, group, spec)),

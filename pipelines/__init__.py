@@ -5,6 +5,7 @@ from penstock.agents.block import Record
 from penstock.agents.errors import RecordError
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.group import Group
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.problems import Problem, TopologyError
@@ -27,6 +28,7 @@ __all__ = [
     "Aggregator",
     "Count",
     "Delivery",
+    "GlobalTable",
     "Group",
     "Max",
     "Mean",

@@ -8,12 +8,15 @@ from typing import Any, Generic, TypeVar
 
 from penstock.agents import steps as s
 from penstock.agents.block import Record
+from penstock.agents.everywhere import GlobalFeed
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.agents.operators import milliseconds
 from penstock.agents.partitioner import Partitioner
+from penstock.agents.sourced import SourceRestore
 from penstock.agents.topics import Topic
 from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.rules import validated
 from penstock.pipelines.table import Table
@@ -183,7 +186,7 @@ class TopologyDriver:
         """The newest value of each key of a topic."""
         return {record.key: record.value for record in self.read(topic)}
 
-    def table(self, table: Table[K, V]) -> "TableContents[K, V]":
+    def table(self, table: Table[K, V] | GlobalTable[K, V]) -> "TableContents[K, V]":
         """A table's rows over all partitions, as a mapping."""
         self.process()
         group = next(g for g in self._groups.values() if g.spec.app_id == table.group)
@@ -266,14 +269,20 @@ class _DrivenGroup:
         transaction = MemoryTransaction(broker, app_id, self.spec.held)
         self.runtime = GroupRuntime(self.spec, self._disk, transaction, transaction)
         self.runtime.partitions = self.counts
+        self._feed = GlobalFeed(self.runtime)
         committed = broker.offsets.get(app_id, {})
         self._next = {(t, p): committed.get((t, p), 0) for t in self.spec.source_topics for p in range(self.counts[t])}
         for table in self.spec.tables:
+            if table.source is not None:
+                continue
             changelog = self.spec.changelog(table)
             for partition in range(self.counts[changelog]):
                 part = self.runtime.table(table, partition)
                 rest = broker.fetch(changelog, partition, part.position, broker.end(changelog, partition))
                 part.apply(rest.keys, rest.values, rest.next)
+        restore = SourceRestore(self.runtime, self._next)
+        for (topic, partition), start in restore.starts.items():
+            restore.apply(broker.fetch(topic, partition, start, restore.ends[topic, partition] - start))
 
     def restart(self, *, lost: bool) -> None:
         self.driver.wait(self.runtime.stop())
@@ -283,8 +292,16 @@ class _DrivenGroup:
 
     def process(self, limit: int) -> int:
         """One round over its partitions. Topics that fill joined tables go first, and alone while they have records."""
+        self._follow()
         first = self.spec.bootstrap_topics
         return self._round(first, limit) or self._round(set(self.spec.source_topics) - first, limit)
+
+    def _follow(self) -> None:
+        """Global tables are as their topics are."""
+        broker = self.driver.broker
+        for (topic, partition), start in self._feed.positions().items():
+            if (end := broker.end(topic, partition)) > start:
+                self._feed.apply(broker.fetch(topic, partition, start, end - start))
 
     def _round(self, topics: Iterable[str], limit: int) -> int:
         done = 0
@@ -296,7 +313,7 @@ class _DrivenGroup:
                     done += len(batch)
         return done
 
-    def rows(self, table: Table[Any, Any]) -> dict[Any, Any]:
+    def rows(self, table: Table[Any, Any] | GlobalTable[Any, Any]) -> dict[Any, Any]:
         spec = table.spec
         found: dict[Any, Any] = {}
         for partition in range(self.counts[self.spec.changelog(spec)]):

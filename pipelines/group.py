@@ -7,6 +7,7 @@ from penstock.agents import steps as s
 from penstock.agents.location import Location, caller
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, python_type
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.stream import Stream
 from penstock.pipelines.table import Table
 from penstock.tables.checkpoint import Delivery
@@ -37,6 +38,7 @@ class Group:
         self.app_id = f"{pipeline.name}.{name}"
         self._steps: list[s.Step] = []
         self._tables: list[tuple[TableSpec, Topic[Any, Any] | None, Location]] = []
+        self._globals: list[tuple[TableSpec, Topic[Any, Any], Location]] = []
 
     def add(self, step: s.Step) -> None:
         """Add a declared step; streams do."""
@@ -51,6 +53,11 @@ class Group:
     def own_tables(self) -> tuple[tuple[TableSpec, Topic[Any, Any] | None, Location], ...]:
         """Tables that only agents' bodies write: spec, the topic they are beside, location."""
         return tuple(self._tables)
+
+    @property
+    def global_tables(self) -> tuple[tuple[TableSpec, Topic[Any, Any], Location], ...]:
+        """Tables that every worker holds whole: spec, topic, location."""
+        return tuple(self._globals)
 
     def stream(self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None) -> Stream[K, V]:
         """Read a topic, from where the group stands; a new group begins at the earliest record.
@@ -94,11 +101,12 @@ class Group:
         value: Any = None,
         beside: Topic[Any, Any] | None = None,
     ) -> Table[Any, Any]:
-        """A changelog-backed table.
+        """A table that outlives its worker.
 
         Args:
             name: unique in the group; the changelog is PIPELINE.GROUP-NAME-changelog.
-            topic: filled from this topic: the newest value of each key; a null value deletes the row.
+            topic: filled from this topic: the newest value of each key; a null value deletes the row. A topic that is
+                declared compacted is the changelog itself: no second one is written.
             key: without a topic: type of the keys of a table that the bodies of agents read and write.
             value: likewise, type of its rows.
             beside: without a topic: the topic whose partitions the table follows. Default None: what the group's
@@ -111,6 +119,7 @@ class Group:
             row=codec(value_type),
             key_type=python_type(key_type),
             value_type=python_type(value_type),
+            source=topic.name if topic is not None and topic.is_compacted else None,
         )
         if topic is None:
             self._tables.append((spec, beside, caller()))
@@ -127,6 +136,30 @@ class Group:
         )
         self.add(step)
         return Table(spec, step, self.app_id)
+
+    def global_table(self, name: str, topic: Topic[K, V]) -> GlobalTable[K, V]:
+        """A table of which every worker holds all rows: for `join_global` by any key, and for agents' bodies.
+
+        A worker reads the topic to where it ends before its streams begin, and follows it from then on, whatever
+        partitions it is assigned. That is no part of its transactions: records meet the row that their worker has at
+        that moment, also when they are read again after a crash.
+
+        Args:
+            name: unique in the group.
+            topic: a compacted one, or one that keeps its records for ever: the newest value of each key is the row, a
+                null value deletes it. Partition counts need not match.
+        """
+        spec = TableSpec(
+            name=name,
+            key=codec(topic.key),
+            row=codec(topic.value),
+            key_type=python_type(topic.key),
+            value_type=python_type(topic.value),
+            source=topic.name,
+            everywhere=True,
+        )
+        self._globals.append((spec, topic, caller()))
+        return GlobalTable(spec, self.app_id)
 
     def agent(self, topic: Topic[Any, Any], *, to: Topic[Any, Any] | None = None) -> Callable[[F], F]:
         """A plain Faust agent body as a stage: `async def body(stream): async for value in stream: ...`.

@@ -7,6 +7,7 @@ from penstock.agents import steps as s
 from penstock.agents.location import caller
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.table import Table
 from penstock.tables.aggregates import Aggregation, Aggregator, Fields, Fold
 from penstock.tables.serdes import Serde
@@ -200,6 +201,41 @@ class Stream(Generic[K, V]):
     def _join(self, kind: str, table: Table[Any, Any], fn: Callable[..., Any], value: Any, *, left: bool) -> s.Step:
         tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(fn)})"
         return self._then(s.Join, label, value=tp, table=table.spec, fn=fn, left=left)
+
+    def join_global(
+        self,
+        table: GlobalTable[K2, TV],
+        key: Callable[[V], K2 | None],
+        fn: Callable[[V, TV], R],
+        *,
+        value: type[R] | Serde[R] | None = None,
+    ) -> "Stream[K, R]":
+        """Each record with the row that it names in a global table: `fn(value, row)`. Records without one are left out.
+
+        Args:
+            table: which.
+            key: makes the table's key from a value; None where there is none. The record's own key does not matter.
+            fn: makes the result from the value and the row.
+            value: the result's type, where the annotation of `fn` does not tell it.
+        """
+        return Stream(self.group, self._join_global("join_global", table, key, fn, value, left=False))
+
+    def left_join_global(
+        self,
+        table: GlobalTable[K2, TV],
+        key: Callable[[V], K2 | None],
+        fn: Callable[[V, TV | None], R],
+        *,
+        value: type[R] | Serde[R] | None = None,
+    ) -> "Stream[K, R]":
+        """As `join_global`, and records without a row call `fn(value, None)`."""
+        return Stream(self.group, self._join_global("left_join_global", table, key, fn, value, left=True))
+
+    def _join_global(
+        self, kind: str, table: GlobalTable[Any, Any], key: Any, fn: Any, value: Any, *, left: bool
+    ) -> s.Step:
+        tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(key)}, {label_of(fn)})"
+        return self._then(s.GlobalJoin, label, value=tp, table=table.spec, by=key, fn=fn, left=left)
 
     # ---- out
 

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from penstock.tables.store import StoreClosed, StoreLocked, store_name
+from penstock.tables.store import StoreClosed, StoreLocked, StoreMoved, store_name
 
 __all__ = ["MemoryStore", "MemoryStores"]
 
@@ -11,9 +11,10 @@ __all__ = ["MemoryStore", "MemoryStores"]
 class _Disk:
     """What outlives a store's closing."""
 
-    __slots__ = ("held", "keys", "position", "rows")
+    __slots__ = ("held", "keys", "position", "rows", "source")
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.rows: dict[bytes, bytes] = {}
         self.keys: list[bytes] | None = []  # of rows, sorted; None where rows gained or lost keys since
         self.position = 0
@@ -111,12 +112,14 @@ class MemoryStores:
     def __init__(self) -> None:
         self._disks: dict[str, _Disk] = {}
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> MemoryStore:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> MemoryStore:
         """See `StoreFactory.open`."""
         name = store_name(table, partition)
-        disk = self._disks.setdefault(name, _Disk())
+        disk = self._disks.setdefault(name, _Disk(source))
         if disk.held:
             raise StoreLocked(f"memory:{name}", None, here=True)
+        if disk.source != source:
+            raise StoreMoved(f"memory:{name}", disk.source, source)
         disk.held = True
         return MemoryStore(name, disk)
 

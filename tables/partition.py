@@ -36,12 +36,13 @@ class TablePartition:
         position: the changelog offset up to which the store is written.
     """
 
-    __slots__ = ("_dirty", "partition", "rows", "spec", "store", "topic")
+    __slots__ = ("_dirty", "_raw", "partition", "rows", "spec", "store", "topic")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         self.spec, self.topic, self.partition, self.store = spec, topic, partition, store
         self.rows: dict[bytes, Any] = {}
         self._dirty: set[bytes] = set()
+        self._raw: dict[bytes, bytes | None] = {}  # changed rows that were given encoded
 
     @property
     def position(self) -> int:
@@ -71,21 +72,30 @@ class TablePartition:
         """These rows were changed and belong in the next checkpoint."""
         self._dirty.update(keys)
 
+    def replace(self, keys: Sequence[bytes], rows: Sequence[Any], raw: Sequence[bytes | None]) -> None:
+        """Rows of a table that is read straight from its topic: the store keeps their bytes as the topic has them."""
+        self.rows.update(zip(keys, rows, strict=True))
+        self._raw.update(zip(keys, raw, strict=True))
+
     def staged(self) -> list[tuple[bytes, bytes | None]]:
         """The changed rows, encoded: what the changelog gets. One per key, however often it changed."""
         rows, encode = self.rows, self.spec.row.encode
-        return [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+        changed = [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+        return [*changed, *self._raw.items()] if self._raw else changed
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """Write what `staged` gave, committed up to the changelog offset `position`, in one atomic write."""
         self.store.write(staged, position)
-        self._dirty = set()
+        self._dirty, self._raw = set(), {}
+
+    def trim(self) -> None:
+        """Give up the cache where it has grown. Called with nothing staged: also rows that are only read fill it."""
         if len(self.rows) > CACHE_ROWS:
             self.rows = {}
 
     def drop(self) -> None:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
-        self.rows, self._dirty = {}, set()
+        self.rows, self._dirty, self._raw = {}, set(), {}
 
     def apply(
         self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int, *, bulk: bool = False
@@ -136,7 +146,8 @@ class TablePartition:
 
     def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """The (encoded key, row) pairs from `start` on and before `end` in key order, staged writes included."""
-        staged = {key: self.rows[key] for key in self._dirty if key >= start and (end is None or key < end)}
+        changed = self._dirty | self._raw.keys() if self._raw else self._dirty
+        staged = {key: self.rows[key] for key in changed if key >= start and (end is None or key < end)}
         decode = self.spec.row.decode
         stored = (
             (key, self.rows[key] if self.rows.get(key) is not None else self._decode(decode, key, raw))

@@ -267,7 +267,7 @@ class RocksStores:
         self.folder = folder
         self._budget = Budget(memory_bytes)
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> RocksStore:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> RocksStore:
         """See `StoreFactory.open`. About 10 ms."""
         path = self.folder / store_name(table, partition)
         try:
@@ -281,7 +281,7 @@ class RocksStores:
             db = Rdict(str(path), options, {META: self._budget.options(MIB)})
         except Exception as exc:
             raise not_opened(path, exc) from exc
-        identity = Identity(table, partition, FORMAT, partitions)
+        identity = Identity(table, partition, FORMAT, partitions, source)
         try:
             make(path, db, identity)
             return RocksStore(path, db, identify(path, db, identity))
@@ -289,7 +289,7 @@ class RocksStores:
             db.close()
             raise
 
-    def read(self, table: str, partition: int) -> RocksStore:
+    def read(self, table: str, partition: int, source: str = "") -> RocksStore:
         """A store as it is now, for reading alone: its worker may run and is not disturbed.
 
         Rows and position are of one moment, up to the last write.
@@ -311,7 +311,8 @@ class RocksStores:
                     raise not_opened(path, exc) from exc
                 time.sleep(0.01)
         try:
-            return RocksStore(path, db, identify(path, db, Identity(table, partition, FORMAT)), read_only=True)
+            expected = Identity(table, partition, FORMAT, source=source)
+            return RocksStore(path, db, identify(path, db, expected), read_only=True)
         except BaseException:
             db.close()
             raise

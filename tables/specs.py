@@ -20,6 +20,9 @@ class TableSpec:
         key, row: codecs of the keys and of the rows as they are stored.
         view: what a reader of the table sees of a stored row (an aggregate's result, made from its state).
         key_type, value_type: types of the keys and of what a reader sees.
+        source: the compacted topic that it is read straight from: that topic is its changelog, and the store's position
+            is an offset of it. Default None: it has a changelog of its own.
+        everywhere: every worker holds all of its partitions: a global table.
     """
 
     name: str
@@ -28,6 +31,12 @@ class TableSpec:
     view: Callable[[Any], Any] = _same
     key_type: Any = None
     value_type: Any = None
+    source: str | None = None
+    everywhere: bool = False
+
+    def changelog(self, app_id: str) -> str:
+        """The topic that it is restored from."""
+        return self.source or changelog_topic(app_id, self.name)
 
 
 def changelog_topic(app_id: str, table: str) -> str:

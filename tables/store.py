@@ -21,6 +21,7 @@ __all__ = [
     "StoreFactory",
     "StoreLocked",
     "StoreMismatch",
+    "StoreMoved",
     "lock_holder",
     "store_name",
 ]
@@ -58,9 +59,26 @@ class StoreLocked(StoreError):
 class StoreMismatch(StoreError):
     """What lies there is not this table's partition, or was written in another format."""
 
-    def __init__(self, path: str, what: str) -> None:
-        advice = "Use another state folder, or delete this one: its table is then restored from the changelog"
-        super().__init__(path, what, advice)
+    def __init__(self, path: str, what: str, advice: str = "") -> None:
+        usual = "Use another state folder, or delete this one: its table is then restored from the changelog"
+        super().__init__(path, what, advice or usual)
+
+
+class StoreMoved(StoreMismatch):
+    """The store is this table's, and its position counts the offsets of another topic: the table was given a changelog
+    of its own since, or is read straight from its source topic since.
+
+    Attributes:
+        was, now: the topic that it was and is read straight from; empty for a changelog of its own.
+    """
+
+    def __init__(self, path: str, was: str, now: str) -> None:
+        told = [f"straight from topic {topic!r}" if topic else "from a changelog of its own" for topic in (was, now)]
+        advice = "Let the group read that topic from its beginning again (`penstock groups reset`), without this folder"
+        if now:
+            advice = "Delete this folder: its table is then restored from the topic"
+        super().__init__(path, f"its table was read {told[0]}, and now is {told[1]}", advice)
+        self.was, self.now = was, now
 
 
 class StoreCorrupt(StoreError):
@@ -148,16 +166,18 @@ class Store(Protocol):
 class StoreFactory(Protocol):
     """Opens the stores of one worker."""
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> Store:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> Store:
         """The store of one partition of a table: what it held when it was closed, or a new and empty one.
 
         Args:
             table: its name.
             partition: counts from 0.
             partitions: how many the table has, to be compared with what the store was made for. Default 0: not known.
+            source: the topic that the table is read straight from. Default empty: it has a changelog of its own.
 
         Raises:
             StoreLocked: it is open already.
+            StoreMoved: its position counts the offsets of another topic.
             StoreCorrupt: it cannot be read.
             StoreMismatch: what lies there is another table's, of another partition count, or of another format.
             StoreError: it cannot be opened or made.
