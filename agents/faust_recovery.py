@@ -74,7 +74,9 @@ class BatchRecovery(Recovery):
             raise RuntimeError(
                 f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}"
             )
-        self._writing[tp] = self._threads.submit(part.apply, batch.keys, batch.values, batch.next, bulk=self._bulk)
+        self._writing[tp] = self._threads.submit(
+            part.apply, batch.keys, batch.values, batch.next, headers=batch.headers, bulk=self._bulk
+        )
         self._replayed += len(batch)
         self._writing[tp].add_done_callback(self._written)
 

@@ -16,6 +16,7 @@ from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
+from penstock.tables.expiring import end_era, table_partition
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store, StoreCorrupt, StoreFactory, StoreMoved
@@ -244,7 +245,9 @@ class GroupRuntime:
                 what = f"table {table.name!r} has {count} partitions, as topic {self.spec.tables[table]!r} has"
                 raise PenstockError(f"{what}, and no number {partition}; keep it beside the topic that the agent reads")
             store = self._opened(table, partition, count)
-            part = TablePartition(table, self.spec.changelog(table), partition, store)
+            if table.ttl is None:
+                end_era(store)
+            part = table_partition(table, self.spec.changelog(table), partition, store)
             self._parts[table.name, partition] = part
         return part
 

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.agents.block import Block
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.tables.aggregates import Aggregation, FailedAt
+from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.specs import TableSpec
 
 
@@ -34,6 +35,11 @@ class AggregateOperator(Operator):
         keys = state_keys(self, block)
         distinct = set(keys)
         part = self.runtime.table(self.table, block.batch.partition)
+        if isinstance(part, ExpiringPartition):
+            results = self._expiring(part, block, keys)
+            part.touch(distinct)
+            self.forward(block.with_values(results))
+            return
         left = iter(block.values)
         try:
             results = self.aggregation.run(part.load(distinct), keys, left)
@@ -44,6 +50,32 @@ class AggregateOperator(Operator):
             raise self.raised(block, failed_at(block, left), exc) from exc
         part.touch(distinct)
         self.forward(block.with_values(results))
+
+    def _expiring(self, part: ExpiringPartition, block: Block, keys: list[bytes]) -> list[Any]:
+        """Record by record as far as time goes: the rows are folded in runs in which no row of theirs expires."""
+        stamps, start = block.timestamps(), 0
+        results: list[Any] = []
+        part.advance(stamps[0])
+        rows = part.load(set(keys))
+        for at, (key, stamp) in enumerate(zip(keys, stamps, strict=True)):
+            part.advance(stamp)
+            if part.expired(key):
+                results += self._folded(block, rows, keys, start, at)
+                rows[key], start = None, at
+            part.renew(key)
+        return results + self._folded(block, rows, keys, start, len(keys))
+
+    def _folded(self, block: Block, rows: dict[bytes, Any], keys: list[bytes], start: int, end: int) -> list[Any]:
+        if start == end:
+            return []
+        left = iter(block.values[start:end])
+        try:
+            return self.aggregation.run(rows, keys[start:end], left)
+        except FailedAt as at:
+            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
+            raise self.raised(block, start + at.index, cause) from cause
+        except Exception as exc:
+            raise self.raised(block, end - length_hint(left) - 1, exc) from exc
 
 
 class ToTableOperator(Operator):
@@ -59,6 +91,10 @@ class ToTableOperator(Operator):
         if self.table.source is not None:
             part.replace(keys, block.values, block.raw_values())
         else:
+            if isinstance(part, ExpiringPartition):
+                for key, stamp in zip(keys, block.timestamps(), strict=True):
+                    part.advance(stamp)
+                    part.renew(key)
             part.rows.update(zip(keys, block.values, strict=True))
             part.touch(keys)
         self.forward(block)

@@ -9,6 +9,7 @@ from penstock.agents.group import GroupSpec
 from penstock.pipelines.compiling import compile_group
 from penstock.pipelines.topology import Topology
 from penstock.tables.errors import PenstockError
+from penstock.tables.expiring import table_partition
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStores
 from penstock.tables.specs import TableSpec
@@ -59,7 +60,7 @@ class StoredPart:
         store = RocksStores(self.stores, memory_bytes=READ_BYTES).read(
             self.table.name, self.partition, self.table.source or ""
         )
-        part = TablePartition(self.table, self.changelog, self.partition, store)
+        part = table_partition(self.table, self.changelog, self.partition, store)
         try:
             yield part
         finally:

@@ -48,6 +48,7 @@ class TableDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     changelog: str
     """The topic that it is restored from: its own, or the one that it is read straight from."""
     kind: str = "keyed"
+    ttl: str | None = None
 
 
 class GroupDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,6 +112,7 @@ def _table(group: GroupTopology, table: TableSpec) -> TableDescription:
         value=name_of(table.value_type),
         changelog=table.changelog(group.app_id),
         kind="global" if table.everywhere else "keyed",
+        ttl=None if table.ttl is None else str(table.ttl),
     )
 
 
@@ -176,7 +178,8 @@ def _text(description: Description) -> Iterator[str]:
 
 def _told(table: TableDescription) -> str:
     kind = "" if table.kind == "keyed" else f"{table.kind} "
-    return f"{kind}table {table.name}: {table.key} -> {table.value}"
+    ttl = "" if table.ttl is None else f", ttl {table.ttl}"
+    return f"{kind}table {table.name}: {table.key} -> {table.value}{ttl}"
 
 
 def mermaid(description: Description) -> str:

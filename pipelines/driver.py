@@ -279,7 +279,7 @@ class _DrivenGroup:
             for partition in range(self.counts[changelog]):
                 part = self.runtime.table(table, partition)
                 rest = broker.fetch(changelog, partition, part.position, broker.end(changelog, partition))
-                part.apply(rest.keys, rest.values, rest.next)
+                part.apply(rest.keys, rest.values, rest.next, headers=rest.headers)
         restore = SourceRestore(self.runtime, self._next)
         for (topic, partition), start in restore.starts.items():
             restore.apply(broker.fetch(topic, partition, start, restore.ends[topic, partition] - start))

@@ -1,7 +1,8 @@
 """A consumer group of a pipeline: what it reads, its tables, its agents."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.location import Location, caller
@@ -82,7 +83,9 @@ class Group:
         return source
 
     @overload
-    def table(self, name: str, topic: Topic[K, V]) -> Table[K, V]: ...
+    def table(
+        self, name: str, topic: Topic[K, V], *, ttl: timedelta | Literal["forever"] | None = None
+    ) -> Table[K, V]: ...
     @overload
     def table(
         self,
@@ -91,6 +94,7 @@ class Group:
         key: type[K] | Serde[K],
         value: type[V] | Serde[V],
         beside: Topic[Any, Any] | None = None,
+        ttl: timedelta | Literal["forever"] | None = None,
     ) -> Table[K, V]: ...
     def table(
         self,
@@ -100,6 +104,7 @@ class Group:
         key: Any = None,
         value: Any = None,
         beside: Topic[Any, Any] | None = None,
+        ttl: timedelta | Literal["forever"] | None = None,
     ) -> Table[Any, Any]:
         """A table that outlives its worker.
 
@@ -111,6 +116,8 @@ class Group:
             value: likewise, type of its rows.
             beside: without a topic: the topic whose partitions the table follows. Default None: what the group's
                 first agent reads.
+            ttl: how long a row lives after it was written, in event time; a table with one keeps a changelog of its
+                own. FOREVER: only rows that a body writes with `put(..., ttl=...)` expire. Default None: none does.
         """
         key_type, value_type = (topic.key, topic.value) if topic is not None else (key, value)
         spec = TableSpec(
@@ -119,7 +126,8 @@ class Group:
             row=codec(value_type),
             key_type=python_type(key_type),
             value_type=python_type(value_type),
-            source=topic.name if topic is not None and topic.is_compacted else None,
+            source=topic.name if topic is not None and topic.is_compacted and ttl is None else None,
+            ttl=ttl,
         )
         if topic is None:
             self._tables.append((spec, beside, caller()))

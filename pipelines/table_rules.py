@@ -6,12 +6,19 @@ from penstock.agents import steps as s
 from penstock.agents.topics import FOREVER
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology
+from penstock.tables.specs import ttl_ms
 
 
 def table_problems(topology: Topology) -> Iterator[Problem]:
     """Every kind of table is declared and used as that kind can be."""
     for group in topology.groups:
         yield from _global(group)
+        for spec, location in group.tables:
+            try:
+                ttl_ms(spec.ttl)
+            except (TypeError, ValueError) as exc:
+                advice = "give a positive timedelta, or FOREVER where only some writes expire"
+                yield Problem("table", group.app_id, location, f"table {spec.name!r}: {exc}", advice)
 
 
 def _global(group: GroupTopology) -> Iterator[Problem]:

@@ -80,8 +80,14 @@ class Transaction(Protocol):
         """Send all collected outputs."""
         ...
 
-    async def send_changelog(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Send changelog records."""
+    async def send_changelog(
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[tuple[bytes, bytes | None]],
+        headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
+    ) -> None:
+        """Send changelog records, with their headers where they have any."""
         ...
 
     async def settle(self) -> None:
@@ -211,7 +217,7 @@ class Checkpoint:
         staged = [(part, rows) for part in self._parts() if (rows := part.staged())]
         for part, rows in staged:
             if part.spec.source is None:
-                await self.transaction.send_changelog(part.topic, part.partition, rows)
+                await self.transaction.send_changelog(part.topic, part.partition, rows, part.headers(rows))
         await self.transaction.settle()
         self._at_step(3)
         await self.transaction.commit(self.marks, self.owner)

@@ -1,6 +1,6 @@
 """One partition of one table: a store, and over it the rows that the current checkpoint has touched."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from penstock.tables.errors import PenstockError
@@ -68,6 +68,10 @@ class TablePartition:
                 f"{self.spec.row.name}: {exc}. Was the table's type changed? Give the table a new name to build it anew"
             ) from exc
 
+    def headers(self, staged: Sequence[tuple[bytes, bytes | None]]) -> list[list[tuple[str, bytes | None]]] | None:
+        """Headers of the changelog records of what `staged` gave; None: they have none."""
+        return None
+
     def touch(self, keys: Collection[bytes]) -> None:
         """These rows were changed and belong in the next checkpoint."""
         self._dirty.update(keys)
@@ -98,7 +102,13 @@ class TablePartition:
         self.rows, self._dirty, self._raw = {}, set(), {}
 
     def apply(
-        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int, *, bulk: bool = False
+        self,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        position: int,
+        *,
+        headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
+        bulk: bool = False,
     ) -> None:
         """Write changelog records as they are: recovery. Later records of a key win.
 
@@ -106,18 +116,26 @@ class TablePartition:
             keys: their keys.
             values: their values; None deletes.
             position: the offset behind them.
+            headers: theirs; a table whose rows do not expire asks for none.
             bulk: many are to come; `settle` follows the last.
 
         Raises:
             ChangelogError: a record has no key, or the last one does not decode: a row of another type or writer.
         """
+        changes = self._checked(keys, values, position)
+        (self.store.load if bulk else self.store.write)(changes.items(), position)
+        self.rows = {}
+
+    def _checked(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int
+    ) -> dict[bytes, bytes | None]:
+        """The newest value of each key. Raises ChangelogError."""
         changes = dict(zip(keys, values, strict=True))
         if None in changes:
             raise self._strange(f"a record before offset {position} has no key")
-        if keys and (key := keys[-1]) is not None:
+        if keys and (key := keys[-1]) is not None and (key or changes[key] is not None):  # see ExpiringPartition
             self._check(key, changes[key], position)
-        (self.store.load if bulk else self.store.write)(changes.items(), position)  # type: ignore[arg-type]
-        self.rows = {}
+        return changes  # type: ignore[return-value]
 
     def _check(self, key: bytes, raw: bytes | None, position: int) -> None:
         """One record of each batch: a type that was changed shows at once, and not when the key is next asked for."""

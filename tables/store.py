@@ -100,6 +100,10 @@ class StoreClosed(StoreError):
         super().__init__(path, "the store is closed", "Open it anew; its worker may have lost the partition")
 
 
+Changes = Iterable[tuple[bytes, bytes | None]]
+"""Keys and values; None deletes the key. Of several of one key the last one counts."""
+
+
 class Store(Protocol):
     """One partition of one table.
 
@@ -124,21 +128,30 @@ class Store(Protocol):
         """
         ...
 
-    def write(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
-        """Write rows and position in one atomic step.
+    def get_marks(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """As `get_many`, of the marks: a second space of keys, for what is kept about rows beside them."""
+        ...
+
+    def scan_marks(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """As `scan`, of the marks."""
+        ...
+
+    def write(self, rows: Changes, position: int, marks: Changes = ()) -> None:
+        """Write rows, position and marks in one atomic step.
 
         What is written survives the death of the process. A power failure may take the latest writes, whole ones.
 
         Args:
             rows: keys and values; None deletes the key. Of several rows of one key the last one counts.
             position: the next changelog offset to apply; may be lower than before.
+            marks: as rows, in the space of the marks.
 
         Raises:
             ValueError: the position is negative.
         """
         ...
 
-    def load(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+    def load(self, rows: Changes, position: int, marks: Changes = ()) -> None:
         """As `write`, for filling a store: quicker; what is loaded becomes durable later, in order, or with `settle`.
 
         A death of the process may take the latest loads, whole ones: rows and position are then those of an earlier
@@ -151,7 +164,7 @@ class Store(Protocol):
         ...
 
     def clear(self) -> None:
-        """Delete every row and set the position to 0, in one atomic step."""
+        """Delete every row and mark and set the position to 0, in one atomic step."""
         ...
 
     def close(self) -> None:
