@@ -10,6 +10,7 @@ from penstock.pipelines.group import Group
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.rules import check
+from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.pipelines.topology import Topology
@@ -39,6 +40,7 @@ __all__ = [
     "Record",
     "RecordError",
     "Serde",
+    "SetTable",
     "Stream",
     "Sum",
     "Table",

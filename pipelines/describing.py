@@ -111,7 +111,7 @@ def _table(group: GroupTopology, table: TableSpec) -> TableDescription:
         key=name_of(table.key_type),
         value=name_of(table.value_type),
         changelog=table.changelog(group.app_id),
-        kind="global" if table.everywhere else "keyed",
+        kind=table.kind,
         ttl=None if table.ttl is None else str(table.ttl),
     )
 

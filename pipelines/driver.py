@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.block import Record
@@ -19,6 +19,7 @@ from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, decl
 from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.rules import validated
+from penstock.pipelines.set_table import SetTable, gathered
 from penstock.pipelines.table import Table
 from penstock.tables.memory import MemoryStores
 from penstock.tables.store import StoreFactory
@@ -26,6 +27,8 @@ from penstock.tables.store import StoreFactory
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
+
+AnyTable = Table[Any, Any] | GlobalTable[Any, Any] | SetTable[Any, Any]
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 """Where a driver's clock begins unless told otherwise: a fixed time, so that a test gives the same records each day."""
@@ -186,11 +189,16 @@ class TopologyDriver:
         """The newest value of each key of a topic."""
         return {record.key: record.value for record in self.read(topic)}
 
-    def table(self, table: Table[K, V] | GlobalTable[K, V]) -> "TableContents[K, V]":
-        """A table's rows over all partitions, as a mapping."""
+    @overload
+    def table(self, table: SetTable[K, V]) -> "TableContents[K, set[V]]": ...
+    @overload
+    def table(self, table: Table[K, V] | GlobalTable[K, V]) -> "TableContents[K, V]": ...
+    def table(self, table: AnyTable) -> "TableContents[Any, Any]":
+        """A table's rows over all partitions, as a mapping; those of a table of sets are sets."""
         self.process()
         group = next(g for g in self._groups.values() if g.spec.app_id == table.group)
-        return TableContents(group.rows(table))
+        rows = group.rows(table)
+        return TableContents(gathered(iter(rows)) if isinstance(table, SetTable) else rows)
 
     def committed(self, group: str) -> Mapping[tuple[str, int], int]:
         """A group's committed offsets by (topic, partition)."""
@@ -313,7 +321,7 @@ class _DrivenGroup:
                     done += len(batch)
         return done
 
-    def rows(self, table: Table[Any, Any] | GlobalTable[Any, Any]) -> dict[Any, Any]:
+    def rows(self, table: AnyTable) -> dict[Any, Any]:
         spec = table.spec
         found: dict[Any, Any] = {}
         for partition in range(self.counts[self.spec.changelog(spec)]):

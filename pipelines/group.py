@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from penstock.agents import steps as s
 from penstock.agents.location import Location, caller
 from penstock.agents.topics import Topic
-from penstock.pipelines.annotations import codec, python_type
+from penstock.pipelines.annotations import MISSING, codec, python_type
 from penstock.pipelines.global_table import GlobalTable
+from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.stream import Stream
 from penstock.pipelines.table import Table
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.serdes import Serde
+from penstock.tables.sets import MEMBER, pair_serde
 from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
@@ -144,6 +146,38 @@ class Group:
         )
         self.add(step)
         return Table(spec, step, self.app_id)
+
+    def set_table(
+        self,
+        name: str,
+        *,
+        key: type[K] | Serde[K],
+        value: type[V] | Serde[V],
+        beside: Topic[Any, Any] | None = None,
+        ttl: timedelta | Literal["forever"] | None = None,
+    ) -> SetTable[K, V]:
+        """A table of sets, which the bodies of agents read and write a member at a time.
+
+        Args:
+            name: unique in the group; the changelog is PIPELINE.GROUP-NAME-changelog.
+            key: type of the keys.
+            value: type of the members.
+            beside: the topic whose partitions the table follows. Default None: what the group's first agent reads.
+            ttl: how long a member stays after it was added, in event time. Default None: for ever.
+        """
+        first, member = codec(key), codec(value)
+        known = first is not MISSING and member is not MISSING
+        spec = TableSpec(
+            name=name,
+            key=pair_serde(first, member) if known else first,
+            row=MEMBER if known else member,
+            key_type=python_type(key),
+            value_type=python_type(value),
+            set_key=first,
+            ttl=ttl,
+        )
+        self._tables.append((spec, beside, caller()))
+        return SetTable(spec, self.app_id)
 
     def global_table(self, name: str, topic: Topic[K, V]) -> GlobalTable[K, V]:
         """A table of which every worker holds all rows: for `join_global` by any key, and for agents' bodies.

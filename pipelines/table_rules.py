@@ -31,7 +31,10 @@ def _global(group: GroupTopology) -> Iterator[Problem]:
             advice = "declare the topic with compacted=True, or with retention=FOREVER"
             yield Problem("table", group.app_id, location, what, advice)
     for step in group.steps:
-        if isinstance(step, s.Join | s.GlobalJoin) and step.table.everywhere != isinstance(step, s.GlobalJoin):
+        if isinstance(step, s.Join | s.GlobalJoin) and step.table.kind == "set":
+            what, node = f"table {step.table.name!r} is one of sets", f"{group.app_id}: {step.label}"
+            yield Problem("table", node, step.location, what, "read it in the body of an agent")
+        elif isinstance(step, s.Join | s.GlobalJoin) and step.table.everywhere != isinstance(step, s.GlobalJoin):
             node, left = f"{group.app_id}: {step.label}", "left_" if step.left else ""
             what, advice = f"table {step.table.name!r} is a global one", f"use {left}join_global(TABLE, KEY, FN)"
             if not step.table.everywhere:

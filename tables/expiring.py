@@ -45,6 +45,10 @@ def _due(expiry: int, key: bytes = b"") -> bytes:
     return b"t" + _TIME.pack(expiry + _SHIFT) + key
 
 
+def _told(value: bytes, expiry: int | None) -> bytes:
+    return value if expiry is None else b"%b (expires %d)" % (value, expiry)
+
+
 class ExpiringPartition(TablePartition):
     """See above; what is not told here is as in `TablePartition`.
 
@@ -272,6 +276,19 @@ class ExpiringPartition(TablePartition):
             changes.append((META, None))
         (self.store.load if bulk else self.store.write)(newest.items(), position, changes)
         self.rows, self._expires, self._flushed_clock = {}, {}, self.clock
+
+    # ---- for a comparison
+
+    def with_expiry(self) -> dict[bytes, bytes]:
+        """Every stored row with its expiry behind it, as `as_told` has it."""
+        marks = ((mark[1:], _PAIR.unpack(raw)) for mark, raw in self.store.scan_marks(b"k", b"l"))
+        expires = {key: expiry for key, (expiry, era) in marks if era == self._era}
+        return {key: _told(value, expires.get(key)) for key, value in self.store.scan()}
+
+    def as_told(self, value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> bytes:
+        """The value of a changelog record with its expiry behind it."""
+        expiry, _, era = _TRIPLE.unpack(next((raw for name, raw in headers if name == HEADER and raw), bytes(24)))
+        return _told(value, expiry if era == self._era and expiry else None)
 
     def clear(self) -> None:
         """See `TablePartition.clear`."""

@@ -27,6 +27,7 @@ class TableSpec:
         source: the compacted topic that it is read straight from: that topic is its changelog, and the store's position
             is an offset of it. Default None: it has a changelog of its own.
         everywhere: every worker holds all of its partitions: a global table.
+        set_key: codec of the keys of a table of sets, whose rows are its members: `key` is that of (key, member) there.
         ttl: how long a row lives after it was written, in event time; FOREVER where only some writes say so. Default
             None: rows do not expire, and no write can make one.
     """
@@ -39,7 +40,13 @@ class TableSpec:
     value_type: Any = None
     source: str | None = None
     everywhere: bool = False
+    set_key: Serde[Any] | None = None
     ttl: timedelta | Literal["forever"] | None = None
+
+    @property
+    def kind(self) -> str:
+        """keyed, global or set."""
+        return "global" if self.everywhere else "keyed" if self.set_key is None else "set"
 
     @cached_property
     def ttl_ms(self) -> int | None:

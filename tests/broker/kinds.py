@@ -1,10 +1,19 @@
 """A pipeline with one table of each kind, over topics of its own."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from penstock.pipelines import FOREVER, Pipeline, Topic
 
 PARTITIONS = 3
+
+
+TTL = timedelta(hours=1)
+
+
+def add(total: int, n: int) -> int:
+    """A running sum."""
+    return total + n
 
 
 def joined(n: int, name: str | None) -> str:
@@ -36,6 +45,11 @@ class Kinds:
         self.carriers = Topic(f"{prefix}-carriers", key=str, value=str, partitions=5, compacted=True)
         self.global_table = everywhere.global_table("carriers", self.carriers)
         everywhere.stream(self.numbers).left_join_global(self.global_table, carrier, joined).to(self.results)
+
+        expiring = self.pipeline.group("expiring")
+        totals = expiring.stream(self.numbers).reduce("totals", add, ttl=TTL)
+        self.totals = totals.table
+        totals.map(str).to(self.results)
 
     def module(self, folder: Path) -> str:
         """Write a module that declares this pipeline; its path, for workers."""

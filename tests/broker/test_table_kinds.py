@@ -234,3 +234,48 @@ def test_an_undecodable_record_of_a_global_table_stops_its_workers(workers: Work
         assert re.search(told, workers.log("at-start"))
 
     asyncio.run(main())
+
+
+def test_rows_that_expire(workers: Workers) -> None:
+    """Through kill -9 and on an empty disk; the changelog gets tombstones."""
+    kinds, count, hour = workers.kinds, 2000, 3_600_000
+    start = 1_700_000_000_000
+
+    def records(stamp: int, keys: int = count) -> list[tuple[str, int, int]]:
+        return [(f"k{n}", 1, stamp) for n in range(keys)]
+
+    args = ("--group", "expiring", *workers.data)
+
+    async def main() -> None:
+        await produce(workers.broker, kinds.numbers, records(start))
+        with workers.start("first", "expiring") as worker:
+            await workers.results(count)
+            worker.kill()
+            worker.wait()
+        await produce(workers.broker, kinds.numbers, records(start + hour // 2, 1000))
+        with workers.start("second", "expiring") as worker:
+            assert {k for k, v in (await workers.results(count + 1000)).items() if v == "2"} == {
+                f"k{n}" for n in range(1000)
+            }
+            worker.terminate()
+            assert worker.wait(30) == 0
+        shutil.rmtree(workers.folder / "data")
+        # All of the first half is absent from here on, on a disk that was restored; the clock moves in each partition.
+        await produce(workers.broker, kinds.numbers, records(start + hour, 100))
+        with workers.start("without-disk", "expiring") as worker:
+            found = await workers.results(count + 1100)
+            assert {k for k, v in found.items() if v == "3"} == {f"k{n}" for n in range(100)}
+            await workers.until_rows("totals", lambda rows: rows.keys() == {f"k{n}" for n in range(1000)})
+            worker.terminate()
+            assert worker.wait(30) == 0
+        assert [row["differences"] for row in await workers.ask("tables", "verify", workers.module, *args)] == [0] * 3
+        changelog: Topic[str, int] = Topic(f"{kinds.pipeline.name}.expiring-totals-changelog", key=str, value=int)
+        newest = {record.key: record.value for record in await read(workers.broker, changelog)}
+        assert {key for key, value in newest.items() if value is None} == {f"k{n}" for n in range(1000, count)}
+        assert sum(row["replayed"] for row in await workers.ask("tables", "restore", workers.module, *args)) > count
+        assert [row["differences"] for row in await workers.ask("tables", "verify", workers.module, *args)] == [0] * 3
+        await produce(workers.broker, kinds.numbers, records(start + 2 * hour, 1))
+        with workers.start("last", "expiring"):
+            assert (await workers.results(count + 1101))["k0"] == "1"
+
+    asyncio.run(main())

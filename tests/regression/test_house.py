@@ -154,8 +154,8 @@ def test_files_stay_small() -> None:
 
 PIPELINES = """
     FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator Count Delivery GlobalTable Group Max Mean Min
-    PenstockError Pipeline Problem Record RecordError Serde Stream Sum Table Topic Topology TopologyDriver TopologyError
-    UnknownType check json msgpack nullable
+    PenstockError Pipeline Problem Record RecordError Serde SetTable Stream Sum Table Topic Topology TopologyDriver
+    TopologyError UnknownType check json msgpack nullable
 """
 DEPLOY = """
     BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot
