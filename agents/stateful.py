@@ -57,12 +57,9 @@ class AggregateOperator(Operator):
         results: list[Any] = []
         part.advance(stamps[0])
         rows = part.load(set(keys))
-        for at, (key, stamp) in enumerate(zip(keys, stamps, strict=True)):
-            part.advance(stamp)
-            if part.expired(key):
-                results += self._folded(block, rows, keys, start, at)
-                rows[key], start = None, at
-            part.renew(key)
+        for at in part.renew_all(keys, stamps):
+            results += self._folded(block, rows, keys, start, at)
+            rows[keys[at]], start = None, at
         return results + self._folded(block, rows, keys, start, len(keys))
 
     def _folded(self, block: Block, rows: dict[bytes, Any], keys: list[bytes], start: int, end: int) -> list[Any]:
@@ -92,9 +89,7 @@ class ToTableOperator(Operator):
             part.replace(keys, block.values, block.raw_values())
         else:
             if isinstance(part, ExpiringPartition):
-                for key, stamp in zip(keys, block.timestamps(), strict=True):
-                    part.advance(stamp)
-                    part.renew(key)
+                part.renew_all(keys, block.timestamps())
             part.rows.update(zip(keys, block.values, strict=True))
             part.touch(keys)
         self.forward(block)

@@ -56,7 +56,7 @@ class ExpiringPartition(TablePartition):
         clock: stream time in ms; None before the first record.
     """
 
-    __slots__ = ("_cursor", "_era", "_expires", "_flushed_clock", "_marks", "clock")
+    __slots__ = ("_begin", "_cursor", "_era", "_expires", "_flushed_clock", "_marks", "clock")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         super().__init__(spec, topic, partition, store)
@@ -77,6 +77,7 @@ class ExpiringPartition(TablePartition):
             self.clock, self._era = _PAIR.unpack_from(raw)
             self._cursor = raw[17:] if raw[16] else None
         self._flushed_clock = self.clock
+        self._begin = b"t"
 
     def _meta(self) -> tuple[bytes, bytes]:
         assert self.clock is not None
@@ -100,6 +101,28 @@ class ExpiringPartition(TablePartition):
         assert ttl is not None
         self._expires[key] = min(self.clock + ttl, NEVER)
 
+    def renew_all(self, keys: Sequence[bytes], stamps: Sequence[int]) -> list[int]:
+        """Records in order, each of which writes the row of its key: `advance` and `renew` for each.
+
+        Returns:
+            The places at which the row of the key had expired before: the record finds none. The rows were loaded.
+        """
+        self.advance(stamps[0])
+        ttl, clock, expires, found = self.spec.ttl_ms, self.clock, self._expires, []
+        assert ttl is not None
+        assert clock is not None
+        expiry = min(clock + ttl, NEVER)
+        for at, (key, stamp) in enumerate(zip(keys, stamps, strict=True)):
+            if stamp > clock:
+                clock = stamp
+                expiry = min(clock + ttl, NEVER)
+            known = expires.get(key)
+            if known is not None and known <= clock:
+                found.append(at)
+            expires[key] = expiry
+        self.clock = clock
+        return found
+
     def expired(self, key: bytes) -> bool:
         """Whether a row that was loaded or renewed has come to its end by now."""
         expiry = self._expires.get(key)
@@ -110,10 +133,13 @@ class ExpiringPartition(TablePartition):
         rows, expires = super().load(keys), self._expires
         unknown = [key for key in keys if key not in expires]
         if unknown:
-            expires.update(zip(unknown, self._expiries(unknown), strict=True))
-        for key in keys:
-            if rows[key] is not None and self.expired(key):
-                rows[key] = None
+            for key, expiry in zip(unknown, self._expiries(unknown), strict=True):
+                expires[key] = None if rows[key] is None else expiry
+        if (clock := self.clock) is not None:
+            for key in keys:
+                expiry = expires[key]
+                if expiry is not None and expiry <= clock:
+                    rows[key] = expires[key] = None
         return rows
 
     def _expiries(self, keys: Sequence[bytes]) -> list[int | None]:
@@ -145,14 +171,10 @@ class ExpiringPartition(TablePartition):
         """See `TablePartition.staged`: also tombstones of what has expired, and the clock where it alone has moved."""
         if self.clock is None or self._era is None:
             return []
-        marks: list[tuple[bytes, bytes | None]] = []
         for key in self._dirty:
             if self.rows[key] is None or self.expired(key):
-                self.rows[key] = None
-                self._expires[key] = None
-                marks.append((b"k" + key, None))
-            else:
-                marks += self._marked(key, self._expires[key])
+                self.rows[key] = self._expires[key] = None
+        marks = self._marked((key, self._expires[key]) for key in self._dirty)
         staged, dirty = super().staged(), self._dirty
         gone = [key for key in self._swept(marks) if key not in dirty]
         for key in gone:
@@ -169,16 +191,30 @@ class ExpiringPartition(TablePartition):
         self._marks = marks
         return staged
 
-    def _marked(self, key: bytes, expiry: int | None) -> list[tuple[bytes, bytes | None]]:
-        assert self._era is not None
-        if expiry is None:
-            return [(b"k" + key, None)]
-        return [(b"k" + key, _PAIR.pack(expiry, self._era)), (_due(expiry, key), b"")]
+    def _marked(self, expiries: Iterable[tuple[bytes, int | None]]) -> list[tuple[bytes, bytes | None]]:
+        """The marks of rows. Those of one moment, which are many, share what they are made of."""
+        found: list[tuple[bytes, bytes | None]] = []
+        made: dict[int, tuple[bytes, bytes]] = {}
+        add, era = found.append, self._era
+        assert era is not None
+        for key, expiry in expiries:
+            if expiry is None:
+                add((b"k" + key, None))
+                continue
+            parts = made.get(expiry)
+            if parts is None:
+                parts = made[expiry] = _PAIR.pack(expiry, era), _due(expiry)
+            add((b"k" + key, parts[0]))
+            add((parts[1] + key, b""))
+        return found
 
     def _swept(self, marks: list[tuple[bytes, bytes | None]]) -> dict[bytes, None]:
         """Keys whose rows have expired, up to `SWEEP`; what they and outdated entries leave in the order goes too."""
         assert self.clock is not None
-        due = [key for key, _ in islice(self.store.scan_marks(b"t", _due(min(self.clock + 1, NEVER))), SWEEP)]
+        # From where the last one ended: RocksDB would step over each mark that was deleted before, again and again.
+        end = _due(min(self.clock + 1, NEVER))
+        due = [key for key, _ in islice(self.store.scan_marks(self._begin, end), SWEEP)]
+        self._begin = end if len(due) < SWEEP else due[-1] + b"\0"  # a write now expires behind the clock
         marks += [(mark, None) for mark in due]
         held = [mark[9:] for mark in due]
         gone: dict[bytes, None] = {}
@@ -212,9 +248,13 @@ class ExpiringPartition(TablePartition):
         clock, era = self.clock, self._era
         unknown = [key for key, value in staged if value is not None and key not in self._expires]
         known = dict(zip(unknown, self._expiries(unknown), strict=True))
+        made: dict[int | None, list[tuple[str, bytes | None]]] = {}  # as many rows share their moment
         for key, value in staged:
             expiry = None if value is None else known[key] if key in known else self._expires[key]
-            found.append([(HEADER, _TRIPLE.pack(0 if expiry is None else expiry, clock, era))])
+            header = made.get(expiry)
+            if header is None:
+                header = made[expiry] = [(HEADER, _TRIPLE.pack(expiry or 0, clock, era))]
+            found.append(header)
         return found
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
@@ -268,14 +308,13 @@ class ExpiringPartition(TablePartition):
             marks[key] = None if raw is None or values[i] is None else expiry  # type: ignore[index]
         changes: list[tuple[bytes, bytes | None]] = []
         if self._era is not None:
-            for key, value in marks.items():
-                changes += self._marked(key, value)
+            changes = self._marked(marks.items())
             changes.append(self._meta())
         else:
             changes += [(b"k" + key, None) for key in marks]
             changes.append((META, None))
         (self.store.load if bulk else self.store.write)(newest.items(), position, changes)
-        self.rows, self._expires, self._flushed_clock = {}, {}, self.clock
+        self.rows, self._expires, self._flushed_clock, self._begin = {}, {}, self.clock, b"t"
 
     # ---- for a comparison
 
