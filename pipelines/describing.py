@@ -203,6 +203,9 @@ def _mermaid(description: Description) -> Iterator[str]:
             yield f'    {_id("d", group.id, table.name)}[("{table.name}")]'
         yield "  end"
     for group in description.groups:
+        for table in group.tables:
+            if table.kind == "global":
+                yield f"  {_id('t', table.changelog)} --> {_id('d', group.id, table.name)}"
         for stage in group.stages:
             node = _id("s", group.id, stage.name)
             yield from (f"  {_id('t', topic)} --> {node}" for topic in stage.reads)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from pathlib import Path
 
-from penstock.pipelines import FOREVER, Pipeline, Topic
+from penstock.pipelines import FOREVER, AgentStream, Pipeline, Topic
 
 PARTITIONS = 3
 
@@ -50,6 +50,17 @@ class Kinds:
         totals = expiring.stream(self.numbers).reduce("totals", add, ttl=TTL)
         self.totals = totals.table
         totals.map(str).to(self.results)
+
+        sets = self.pipeline.group("sets")
+        self.sets = seen = sets.set_table("seen", key=str, value=int)
+
+        @sets.agent(self.numbers)
+        async def collect(stream: AgentStream[str, int]) -> None:
+            async for key, number in stream.items():
+                if number < 0:
+                    seen.discard(key, -number)
+                else:
+                    seen.add(key, number)
 
     def module(self, folder: Path) -> str:
         """Write a module that declares this pipeline; its path, for workers."""

@@ -14,7 +14,7 @@ import pytest
 from penstock.deploy import BrokerServer, create_topics
 from penstock.pipelines import Topic
 from tests.broker.brokers import EMBEDDED
-from tests.broker.cli import answer
+from tests.broker.cli import answer, penstock
 from tests.broker.kinds import PARTITIONS, Kinds
 from tests.broker.running import PENSTOCK, process, produce, read, until
 
@@ -277,5 +277,45 @@ def test_rows_that_expire(workers: Workers) -> None:
         await produce(workers.broker, kinds.numbers, records(start + 2 * hour, 1))
         with workers.start("last", "expiring"):
             assert (await workers.results(count + 1101))["k0"] == "1"
+
+    asyncio.run(main())
+
+
+def test_a_table_of_sets(workers: Workers) -> None:
+    """Through kill -9 and on an empty disk, as the commands show it."""
+    kinds, args = workers.kinds, ("--group", "sets", *workers.data)
+
+    def numbered(rounds: range, sign: int = 1) -> list[tuple[str, int, int]]:
+        return [(f"k{n}", sign * number, 0) for number in rounds for n in range(20)]
+
+    async def main() -> None:
+        await produce(workers.broker, kinds.numbers, numbered(range(1, 6)))
+
+        async def rows(count: int) -> Any:
+            async def done() -> Any:
+                if len(list(workers.folder.glob("data/*/*/tables/seen-*/CURRENT"))) < PARTITIONS:
+                    return None
+                more = ("--limit", "10000")
+                found = await workers.ask("tables", "scan", workers.module, "seen", *args, *more)
+                return found if len(found) == count else None
+
+            return await until(done, f"{count} members")
+
+        with workers.start("first", "sets") as worker:
+            await rows(100)
+            worker.kill()
+            worker.wait()
+        shutil.rmtree(workers.folder / "data")
+        await produce(workers.broker, kinds.numbers, numbered(range(2, 4), -1))
+        with workers.start("without-disk", "sets"):
+            told = {(row["key"], row["value"]) for row in await rows(60)}
+            assert told == {(f"k{n}", number) for n in range(20) for number in (1, 4, 5)}
+        assert await workers.ask("tables", "get", workers.module, "seen", "k7", *args) == [1, 4, 5]
+        assert [row["differences"] for row in await workers.ask("tables", "verify", workers.module, *args)] == [0] * 3
+        refused = ("tables", "scan", workers.module, "seen", "--prefix", "k", *args)
+        result = await asyncio.to_thread(penstock, workers.broker, *refused, code=1)
+        assert "is one of sets; `penstock tables get` gives one of them" in result.output
+        absent = ("tables", "get", workers.module, "seen", "nobody", *args)
+        assert "no row" in (await asyncio.to_thread(penstock, workers.broker, *absent, code=1)).output
 
     asyncio.run(main())

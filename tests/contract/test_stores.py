@@ -19,7 +19,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from penstock.tables import rocksdb
 from penstock.tables.memory import MemoryStores
 from penstock.tables.rocksdb import RocksStores
-from penstock.tables.store import Store, StoreClosed, StoreCorrupt, StoreError, StoreFactory, StoreLocked, StoreMismatch
+from penstock.tables.store import (
+    Store,
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreFactory,
+    StoreLocked,
+    StoreMismatch,
+    StoreMoved,
+)
 
 # Few enough to meet often; the longer ones are the names the RocksDB store uses for itself.
 KEYS = st.binary(max_size=2) | st.sampled_from([b"a", b"ab", b"b", b"\xff", b"\xff\xff\xff", b"position", b"identity"])
@@ -174,12 +183,35 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFactory:
     return MemoryStores() if request.param == "memory" else RocksStores(tmp_path)
 
 
+def test_a_store_of_another_topics_offsets_is_told(stores: StoreFactory) -> None:
+    """Read straight from its topic since, or no more."""
+    store = stores.open("planes", 0)
+    store.write([(b"a", b"1")], 3)
+    store.close()
+    with pytest.raises(StoreMoved, match="was read from a changelog of its own, and now is straight from topic 'p'"):
+        stores.open("planes", 0, source="p")
+    stores.discard("planes", 0)
+    stores.open("planes", 0, source="p").close()
+    with pytest.raises(
+        StoreMoved, match="was read straight from topic 'p', and now is from a changelog of its own"
+    ) as e:
+        stores.open("planes", 0)
+    assert (e.value.was, e.value.now) == ("p", "")
+    with pytest.raises(StoreMismatch):
+        stores.open("planes", 0, source="other")
+    again = stores.open("planes", 0, source="p")
+    assert again.position == 0
+    again.close()
+
+
 @pytest.mark.parametrize(
     "use",
     [
         lambda store: store.position,
         lambda store: store.get_many([b"k"]),
         lambda store: store.scan(),
+        lambda store: store.get_marks([b"k"]),
+        lambda store: store.scan_marks(),
         lambda store: store.write([], 1),
         lambda store: store.clear(),
         len,

@@ -17,7 +17,7 @@ from penstock.pipelines import (
     TopologyError,
     check,
 )
-from penstock.pipelines.describing import describe, text
+from penstock.pipelines.describing import describe, mermaid, text
 
 Make = Callable[..., TopologyDriver]
 
@@ -164,3 +164,4 @@ def test_it_is_described(group: Group) -> None:
     assert "global table carriers: str -> str, changelog carriers" in told
     assert "1. join_global with 'carriers' (carrier, named)" in told
     assert '"kind": "global"' in described.json()
+    assert "t_carriers --> d_p_2e_g_carriers" in mermaid(described)
