@@ -39,6 +39,13 @@ class GlobalFeed:
                     log.warning("%s-%d: past the end of %s: built anew", table.name, part.partition, part.topic)
                     part.clear()
 
+    def skip(self, begins: Mapping[Partition, int]) -> None:
+        """Nothing lies before these offsets any more."""
+        for table in self._rows:
+            for part in self._runtime.everywhere(table).parts:
+                if part.position < (begin := begins[part.topic, part.partition]):
+                    part.apply([], [], begin)
+
     def apply(self, batch: RecordBatch) -> None:
         """Write a batch. Raises RecordError where a record does not decode or has no key."""
         for table, rows in self._rows.items():

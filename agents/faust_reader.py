@@ -58,13 +58,19 @@ class PartitionReader:
         found = await self._client.end_offsets([TopicPartition(*at) for at in partitions])
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
-    async def seek(self, starts: Mapping[Partition, int]) -> None:
-        """Read these partitions, from these offsets or from where they begin by now."""
+    async def seek(self, starts: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Read these partitions, from these offsets or from where they begin by now.
+
+        Returns:
+            Where reading begins: what lies before was deleted.
+        """
         tps = {TopicPartition(*at): start for at, start in starts.items()}
         self._client.assign(list(tps))
         first = await self._client.beginning_offsets(list(tps))
-        for tp, start in tps.items():
-            self._client.seek(tp, max(start, first[tp]))
+        begins = {tp: max(start, first[tp]) for tp, start in tps.items()}
+        for tp, begin in begins.items():
+            self._client.seek(tp, begin)
+        return {(tp.topic, tp.partition): begin for tp, begin in begins.items()}
 
     async def batches(self, timeout: float) -> list[RecordBatch]:
         """What has come, at most one batch of each partition; empty after so many seconds without any."""

@@ -186,7 +186,7 @@ class BatchRecovery(Recovery):
         started = moved = time.monotonic()
         log.info("recovery: %d partitions of tables are read from their topics", len(restore.ends))
         async with self.app.reader() as reader:
-            await reader.seek(restore.starts)
+            restore.skip(await reader.seek(restore.starts))
             while (behind := restore.starts) and not self._abandoned:
                 for batch in await reader.batches(READ_SECONDS):
                     if not self._abandoned:

@@ -88,6 +88,14 @@ class SourceRestore:
             at: start for at, parts in self._parts.items() if (start := min(p.position for p in parts)) < self.ends[at]
         }
 
+    def skip(self, begins: Mapping[Partition, int]) -> None:
+        """Nothing lies before these offsets any more."""
+        for at, parts in self._parts.items():
+            begin = min(begins.get(at, 0), self.ends[at])
+            for part in parts:
+                if part.position < begin:
+                    part.apply([], [], begin)
+
     def apply(self, batch: RecordBatch) -> None:
         """Write what a batch has before the end."""
         at = batch.topic, batch.partition

@@ -211,9 +211,11 @@ class RocksStore:
         for scan in self._scans:  # RocksDB keeps its lock while an iterator or a handle is left, in a traceback even
             scan.stop()
         self._meta = None
-        self._marks.close()
         try:
-            db.close()
+            try:
+                self._marks.close()
+            finally:
+                db.close()
         except Exception as exc:
             raise self._failed(exc) from exc
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from penstock.agents.memory import Row
+from penstock.agents.sourced import SourceRestore
 from penstock.pipelines import AgentStream, Group, Pipeline, RecordError, Topic, TopologyDriver
 from penstock.pipelines.describing import describe
 
@@ -116,6 +117,17 @@ def test_undecodable_and_keyless_records_stop_it_as_any_other(group: Group, topo
     keyless.send(planes, Plane(1))
     with pytest.raises(RecordError, match="the record has no key"):
         keyless.process()
+
+
+def test_records_that_were_deleted_are_not_waited_for(group: Group, topology_driver: Make) -> None:
+    table = group.table("planes", planes)
+    driver = topology_driver(group.pipeline, partitions=2)
+    runtime = driver._groups["g"].runtime
+    restore = SourceRestore(runtime, {("planes", 0): 10, ("planes", 1): 10})
+    assert restore.starts == {("planes", 0): 0, ("planes", 1): 0}
+    restore.skip({("planes", 0): 25, ("planes", 1): 4})
+    assert restore.starts == {("planes", 1): 4}
+    assert [runtime.table(table.spec, number).position for number in (0, 1)] == [10, 4]
 
 
 def test_a_topic_that_also_deletes_keeps_its_changelog(topology_driver: Make) -> None:
