@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.partition import TablePartition, prefix_end
-from penstock.tables.specs import TableSpec
+from penstock.tables.specs import TableSpec, ttl_ms
 
 if TYPE_CHECKING:
+    from penstock.agents.global_rows import GlobalRows
     from penstock.agents.operators import Runtime
     from penstock.agents.topics import Topic
 
@@ -39,9 +41,12 @@ class RecordContext:
         stamp = self.timestamp if timestamp is None else timestamp
         self.runtime.emit(topic.name, [raw_key], [raw_value], [stamp], None)
 
-    def part(self, table: TableSpec) -> TablePartition:
-        """The table's partition that belongs to the record at hand."""
-        return self.runtime.table(table, self.partition)
+    def part(self, table: TableSpec, *, own: bool) -> TablePartition:
+        """The table's partition that belongs to the record at hand. Tables of agents' bodies alone have its time."""
+        part = self.runtime.table(table, self.partition)
+        if isinstance(part, ExpiringPartition) and (own or part.clock is None):
+            part.advance(self.timestamp)
+        return part
 
 
 def current(what: str) -> RecordContext:
@@ -52,14 +57,47 @@ def current(what: str) -> RecordContext:
     return context
 
 
-class TableView:
-    """Dict access to a table from an agent's body: reads see what the body wrote, writes commit with the record."""
+def bounds(spec: TableSpec, start: Any, end: Any, prefix: Any) -> tuple[bytes, bytes | None]:
+    """The encoded keys from which and before which a scan goes."""
+    encode = spec.key.encode
+    first, last = b"" if start is None else encode(start), None if end is None else encode(end)
+    if prefix is not None:
+        raw_prefix = prefix if isinstance(prefix, bytes) else encode(prefix)
+        behind = prefix_end(raw_prefix)
+        first = max(first, raw_prefix)
+        last = behind if last is None or (behind is not None and behind < last) else last
+    return first, last
+
+
+class GlobalView:
+    """Read access to a global table from an agent's body."""
 
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
 
+    def _rows(self) -> "GlobalRows":
+        return current(f"table {self.spec.name!r}").runtime.everywhere(self.spec)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The row of a key."""
+        raw = self.spec.key.encode(key)
+        row = self._rows().load((raw,))[raw]
+        return default if row is None else self.spec.view(row)
+
+    def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
+        """The (key, row) pairs within bounds, in the order of the encoded keys."""
+        for raw, row in self._rows().items(*bounds(self.spec, start, end, prefix)):
+            yield self.spec.key.decode(raw), self.spec.view(row)
+
+
+class TableView:
+    """Dict access to a table from an agent's body: reads see what the body wrote, writes commit with the record."""
+
+    def __init__(self, spec: TableSpec, *, own: bool) -> None:
+        self.spec, self._own = spec, own
+
     def _part(self) -> TablePartition:
-        return current(f"table {self.spec.name!r}").part(self.spec)
+        return current(f"table {self.spec.name!r}").part(self.spec, own=self._own)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The row of a key on the partition at hand."""
@@ -67,21 +105,25 @@ class TableView:
         row = self._part().load((raw,))[raw]
         return default if row is None else self.spec.view(row)
 
-    def put(self, key: Any, row: Any) -> None:
-        """Write the row of a key; None deletes it."""
+    def put(self, key: Any, row: Any, ttl: Any = None) -> None:
+        """Write the row of a key; None deletes it.
+
+        Raises:
+            TypeError, ValueError: rows of the table do not expire, or `ttl` is none.
+        """
+        if self.spec.source is not None:
+            what = f"table {self.spec.name!r} is read straight from topic {self.spec.source!r}"
+            raise TypeError(f"{what}, which alone changes it; send the row to that topic")
         raw = self.spec.key.encode(key)
-        part = self._part()
+        part, lives = self._part(), ttl_ms(ttl)
+        if isinstance(part, ExpiringPartition):
+            part.renew(raw, lives)
+        elif lives is not None:
+            raise TypeError(f"rows of table {self.spec.name!r} do not expire; declare it with ttl=, or ttl=FOREVER")
         part.rows[raw] = row
         part.touch((raw,))
 
     def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
         """The (key, row) pairs of the partition at hand within bounds, in the order of the encoded keys."""
-        encode = self.spec.key.encode
-        first, last = b"" if start is None else encode(start), None if end is None else encode(end)
-        if prefix is not None:
-            raw_prefix = prefix if isinstance(prefix, bytes) else encode(prefix)
-            behind = prefix_end(raw_prefix)
-            first = max(first, raw_prefix)
-            last = behind if last is None or (behind is not None and behind < last) else last
-        for raw, row in self._part().items(first, last):
+        for raw, row in self._part().items(*bounds(self.spec, start, end, prefix)):
             yield self.spec.key.decode(raw), self.spec.view(row)

@@ -19,7 +19,9 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.exits import UNSTARTABLE
 from penstock.agents.faust_checkpointer import Checkpointer
 from penstock.agents.faust_consumer import BatchSchema, BatchTransport
+from penstock.agents.faust_follower import Follower
 from penstock.agents.faust_outputs import kafka_transaction
+from penstock.agents.faust_reader import PartitionReader
 from penstock.agents.faust_security import credentials
 from penstock.agents.faust_snapshots import SnapshotTaker
 from penstock.agents.faust_tables import BatchTableManager
@@ -160,9 +162,13 @@ class GroupApp(faust.App):
         self._limits, self._watch = limits, None
         for table in spec.tables:
             about = f"{table.key.name} -> {table.row.name}"
-            self.Table(table.name, key_type=bytes, value_type=bytes, help=about)
+            if table.source is None:
+                self.Table(table.name, key_type=bytes, value_type=bytes, help=about)
         for stage in spec.stages:
             self._add_stage(stage)
+
+    follower: Follower | None = None
+    """What follows the topics of its global tables."""
 
     failure: BaseException | None
     """Why the worker failed."""
@@ -200,6 +206,10 @@ class GroupApp(faust.App):
         return self._watch
 
     _watch: Watch | None
+
+    def reader(self) -> PartitionReader:
+        """A reader of partitions beside the group."""
+        return PartitionReader(self.servers, self._security)
 
     def _add_stage(self, stage: StageSpec) -> None:
         topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)
@@ -245,6 +255,9 @@ class GroupApp(faust.App):
             self.servers, self.spec, self._written, self._replication, self._security
         )
         await super().on_start()
+        if self.spec.everywhere:
+            self.follower = Follower(self, loop=self.loop, beacon=self.beacon)
+            await self.add_runtime_dependency(self.follower)
         if self._taker is not None:
             self.add_future(self._taker.run())
         await self.add_runtime_dependency(self.watch)

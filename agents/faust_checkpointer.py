@@ -37,6 +37,8 @@ class Checkpointer(Service):
 
     async def on_stop(self) -> None:
         """Nothing is committed after this."""
+        if self.app.follower is not None:
+            await self.app.follower.stop()
         await self.runtime.stop()
         await self.transaction.stop()
 

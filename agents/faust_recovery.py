@@ -17,6 +17,8 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 
 from penstock.agents.batch import RecordBatch
+from penstock.agents.sourced import SourceRestore
+from penstock.tables.errors import PenstockError
 
 log = logging.getLogger("penstock.recovery")
 
@@ -25,6 +27,12 @@ WRITERS = 2
 
 FETCH_BYTES = 4 << 20
 """Of a changelog partition at once. A store takes thousands of records in one write as quickly as it takes one."""
+
+READ_SECONDS = 0.2
+"""Wait for a topic's next records; a rebalance meanwhile waits as long."""
+
+STUCK_SECONDS = 60.0
+"""Without a record of a topic that has more: reading has failed."""
 
 REPORT_SECONDS = 5.0
 """Between progress lines of a recovery."""
@@ -43,6 +51,8 @@ class BatchRecovery(Recovery):
         self._bulk = False
         self._replayed = 0
         self._error: BaseException | None = None
+        self._catching: asyncio.Future[None] | None = None
+        self._abandoned = False
 
     def part(self, tp: Any) -> Any:
         """The table partition behind a changelog partition."""
@@ -64,7 +74,9 @@ class BatchRecovery(Recovery):
             raise RuntimeError(
                 f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}"
             )
-        self._writing[tp] = self._threads.submit(part.apply, batch.keys, batch.values, batch.next, bulk=self._bulk)
+        self._writing[tp] = self._threads.submit(
+            part.apply, batch.keys, batch.values, batch.next, headers=batch.headers, bulk=self._bulk
+        )
         self._replayed += len(batch)
         self._writing[tp].add_done_callback(self._written)
 
@@ -109,6 +121,8 @@ class BatchRecovery(Recovery):
         self._set_recovery_started()
         if self.active_tps or self.standby_tps:
             await self._replay()
+        if self.app.spec.sourced:
+            await self._catch_up()
         self.app.runtime.checkpoint.renew()
         await self._resume(generation)
 
@@ -154,6 +168,42 @@ class BatchRecovery(Recovery):
             "replayed %d changelog records (%d offsets) in %.2f s, %d partitions",
             self._replayed, total, seconds, len(parts),
         )  # fmt: skip
+
+    async def _catch_up(self) -> None:
+        """Tables that are read straight from their topics, up to where the group stands."""
+        committed = await self._got(self.app.consumer._thread.seek_to_committed_offsets())
+        restore = SourceRestore(self.app.runtime, {(tp.topic, tp.partition): at for tp, at in committed.items()})
+        if restore.ends:
+            self._abandoned, self._catching = False, asyncio.ensure_future(self._read(restore))
+            try:
+                await self._got(self._catching)
+            finally:
+                await self.stop_catching_up()
+            if restore.starts:
+                raise RebalanceAgain
+
+    async def _read(self, restore: SourceRestore) -> None:
+        started = moved = time.monotonic()
+        log.info("recovery: %d partitions of tables are read from their topics", len(restore.ends))
+        async with self.app.reader() as reader:
+            restore.skip(await reader.seek(restore.starts))
+            while (behind := restore.starts) and not self._abandoned:
+                for batch in await reader.batches(READ_SECONDS):
+                    if not self._abandoned:
+                        restore.apply(batch)
+                    moved = time.monotonic()
+                    await asyncio.sleep(0)
+                if time.monotonic() - moved > STUCK_SECONDS:
+                    raise PenstockError(f"recovery: nothing comes of {behind}, up to {restore.ends}")
+            restore.settle()
+        seconds = time.monotonic() - started
+        log.info("read %d records into tables in %.2f s, %d partitions", restore.records, seconds, len(restore.ends))
+
+    async def stop_catching_up(self) -> None:
+        """Return once no table is read from its topic: before stores are closed."""
+        catching, self._catching, self._abandoned = self._catching, None, True
+        if catching is not None:
+            await asyncio.gather(catching, return_exceptions=True)
 
     async def _until(self, left: Any, total: int, started: float) -> None:
         reported = started

@@ -39,13 +39,17 @@ class SnapshotTaker:
     async def _take(self, part: Any) -> None:
         app, at = self._app, (part.spec.name, part.partition)
         recovery = app.tables.recovery
-        active = any(tp.topic == part.topic and tp.partition == part.partition for tp in recovery.active_tps)
+        if part.spec.everywhere:
+            return
+        straight = part.spec.source is not None  # such a store is open where its partition is assigned
+        active = straight or any((tp.topic, tp.partition) == (part.topic, part.partition) for tp in recovery.active_tps)
         store = as_rocks(part.store)
         open_now = part in app.runtime.parts()  # a rebalance may have closed it while another was uploaded
         if store is None or not active or not open_now or recovery.in_recovery or self._taken.get(at) == store.position:
             return
         copy, position = self._snapshots.take(store, self._scratch)
         count = app.runtime.partitions.get(part.topic, 0)
-        name = await asyncio.to_thread(self._snapshots.publish, *at, count, copy, position)
+        source = part.spec.source or ""
+        name = await asyncio.to_thread(self._snapshots.publish, *at, count, copy, position, source)
         self._taken[at] = position
         log.info("snapshot %s", name)

@@ -76,6 +76,8 @@ class PartStore(Store):
 class BatchTableManager(TableManager):
     """Faust's table manager with batched recovery, and without its second of sleep at start."""
 
+    app: Any  # a GroupApp
+
     @property
     def recovery(self) -> BatchRecovery:
         """The recovery service."""
@@ -84,6 +86,14 @@ class BatchTableManager(TableManager):
         return self._recovery
 
     _recovery: BatchRecovery | None = None
+
+    async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
+        """Close the stores of partitions that are gone; Faust does not know of tables that have no changelog."""
+        await self.recovery.stop_catching_up()
+        mine = {(tp.topic, tp.partition) for tp in assigned}
+        sourced = {table for tables in self.app.spec.sourced.values() for table in tables}
+        self.app.runtime.close_parts(lambda part: part.spec not in sourced or (part.topic, part.partition) in mine)
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_start(self) -> None:
         """Stock sleeps 1 s before this."""

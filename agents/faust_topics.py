@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from penstock.agents.faust_security import why_unreachable
@@ -37,6 +38,10 @@ class TopicMissing(PenstockError):
 
 class PartitionMismatch(PenstockError):
     """A topic has another number of partitions on the broker than the pipeline needs."""
+
+
+class NotCompacted(PenstockError):
+    """A topic that a table is read straight from is one that the broker deletes records of."""
 
 
 class Admin:
@@ -77,6 +82,21 @@ class Admin:
         there = set(await self._client.list_topics())
         described = await self._client.describe_topics([name for name in wanted if name in there])
         return {t["topic"]: len(t["partitions"]) for t in described if t["error_code"] == 0}
+
+    async def configs(self, topics: Iterable[str], name: str) -> dict[str, str]:
+        """One config of each topic that the broker tells of; one it may not tell of to this client is left out."""
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic, {name: None}) for topic in topics]
+        found: dict[str, str] = {}
+        for answer in await self._client.describe_configs(resources) if resources else ():
+            for code, _, _, topic, entries in answer.resources:
+                if not code and (values := [entry[1] for entry in entries if entry[0] == name]):
+                    found[topic] = values[0]
+        return found
+
+    async def committed(self, group: str) -> dict[tuple[str, int], int]:
+        """A group's committed offsets."""
+        found = await self._client.list_consumer_group_offsets(group)
+        return {(tp.topic, tp.partition): meta.offset for tp, meta in found.items() if meta.offset >= 0}
 
     async def create(self, topics: Iterable[tuple[Topic[Any, Any], int]], replication: int = -1) -> None:
         """Create topics; those that are there stay as they are.
@@ -124,7 +144,7 @@ async def ensure_topics(
         The partition counts of every topic of the group, as they are on the broker.
 
     Raises:
-        BrokerUnreachable, TopicMissing, PartitionMismatch: with the names, and what to do.
+        BrokerUnreachable, TopicMissing, PartitionMismatch, NotCompacted: with the names, and what to do.
     """
     declared = {topic.name: topic for topic in (*spec.reads, *spec.writes)}
     async with Admin(servers, security) as admin:
@@ -134,6 +154,7 @@ async def ensure_topics(
         await admin.create([(declared[name], written[name]) for name in missing], replication)
         known |= {name: written[name] for name in missing}
         _compare({name: topic.partitions for name, topic in declared.items()}, known, "is declared with")
+        await _require_kept(admin, spec)
         counts = spec.resolve_partitions(known)
         internal = {topic.name: topic for topic in spec.internal_topics}
         there = await admin.partitions(internal)
@@ -149,6 +170,20 @@ def _require(servers: list[str], spec: GroupSpec, missing: list[str]) -> None:
             f"group {spec.app_id!r} reads {names}, which {', '.join(servers)} does not have and no group of the "
             "pipeline writes. Create it before the worker starts, or let its producer do so"
         )
+
+
+async def _require_kept(admin: Admin, spec: GroupSpec) -> None:
+    """A topic that rows are read straight from keeps them: else they would vanish with its records."""
+    followed = {table.source for table in spec.everywhere if table.source}
+    policies = await admin.configs({*spec.sourced, *followed}, "cleanup.policy")
+    ages = await admin.configs(followed, "retention.ms")
+    for name, policy in policies.items():
+        if policy != "compact" and (name in spec.sourced or ages.get(name) != "-1"):
+            raise NotCompacted(
+                f"topic {name!r}: a table is read straight from it, and on the broker its cleanup.policy is "
+                f"{policy!r}: rows would vanish with its records. Set it there to compact; a table() of a topic that "
+                "is not declared compacted keeps a changelog of its own"
+            )
 
 
 def _compare(wanted: Mapping[str, int | None], actual: Mapping[str, int], why: str) -> None:

@@ -143,11 +143,18 @@ class KafkaTransaction:
         """See `Transaction.send_outputs`."""
         self._sent += await self._send(self.outbox.take())
 
-    async def send_changelog(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+    async def send_changelog(
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[tuple[bytes, bytes | None]],
+        headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
+    ) -> None:
         """See `Transaction.send_changelog`. Its records carry the checkpoint's time."""
         writer = BatchWriter(self.producer)
         now = int(time.time() * 1000)
-        writer.append_rows(topic, partition, [row[0] for row in rows], [row[1] for row in rows], [now] * len(rows))
+        keys, values = [row[0] for row in rows], [row[1] for row in rows]
+        writer.append_rows(topic, partition, keys, values, [now] * len(rows), headers)
         sent = await self._send(writer.take())
         self._sent += sent
         self._changelogs[topic, partition] = sent[-1]

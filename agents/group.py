@@ -9,15 +9,17 @@ from typing import Any, Protocol
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.context import RecordContext
+from penstock.agents.global_rows import GlobalRows
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Partitioner, Rows
 from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
+from penstock.tables.expiring import end_era, table_partition
 from penstock.tables.partition import TablePartition
-from penstock.tables.specs import TableSpec, changelog_topic
-from penstock.tables.store import Store, StoreCorrupt, StoreFactory
+from penstock.tables.specs import TableSpec
+from penstock.tables.store import Store, StoreCorrupt, StoreFactory, StoreMoved
 
 log = logging.getLogger("penstock.tables")
 
@@ -30,6 +32,7 @@ class GroupSpec:
         app_id: PIPELINE.GROUP; the Kafka consumer group and the Faust app's id.
         stages: its stages.
         tables: its tables, and for each the name of a topic that it is co-partitioned with.
+        everywhere: its global tables.
         reads: declared topics that it reads.
         writes: declared topics that it writes.
         repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
@@ -43,6 +46,7 @@ class GroupSpec:
     writes: tuple[Topic[Any, Any], ...]
     repartitions: Mapping[str, str | int]
     delivery: Delivery = Delivery.EXACTLY_ONCE
+    everywhere: tuple[TableSpec, ...] = ()
 
     def stage_of(self, topic: str) -> StageSpec:
         """The stage that reads a topic."""
@@ -50,7 +54,16 @@ class GroupSpec:
 
     def changelog(self, table: TableSpec) -> str:
         """Name of a table's changelog topic."""
-        return changelog_topic(self.app_id, table.name)
+        return table.changelog(self.app_id)
+
+    @property
+    def sourced(self) -> Mapping[str, tuple[TableSpec, ...]]:
+        """Topic -> the tables that are read straight from it."""
+        found: dict[str, tuple[TableSpec, ...]] = {}
+        for table in self.tables:
+            if table.source is not None:
+                found[table.source] = (*found.get(table.source, ()), table)
+        return found
 
     @property
     def held(self) -> frozenset[str] | None:
@@ -62,8 +75,8 @@ class GroupSpec:
         """Repartition and changelog topics, with the configs they are created with. Repartition topics keep all:
         records of the past would be deleted by their event time before they are read."""
         repartitions = (Topic(name, key=bytes, value=bytes, retention=FOREVER) for name in self.repartitions)
-        changelogs = (Topic(self.changelog(table), key=bytes, value=bytes, compacted=True) for table in self.tables)
-        return (*repartitions, *changelogs)
+        own = (self.changelog(table) for table in self.tables if table.source is None)
+        return (*repartitions, *(Topic(name, key=bytes, value=bytes, compacted=True) for name in own))
 
     @property
     def source_topics(self) -> tuple[str, ...]:
@@ -143,6 +156,7 @@ class GroupRuntime:
         """Set after each batch."""
         self._specs = {table.name: table for table in spec.tables}
         self._parts: dict[tuple[str, int], TablePartition] = {}
+        self._everywhere: dict[TableSpec, GlobalRows] = {}
         self._partitioners: dict[str, Partitioner] = {}
         self._keyless = 0
 
@@ -213,22 +227,37 @@ class GroupRuntime:
             if count and partition >= count:
                 what = f"table {table.name!r} has {count} partitions, as topic {self.spec.tables[table]!r} has"
                 raise PenstockError(f"{what}, and no number {partition}; keep it beside the topic that the agent reads")
-            store = self._opened(table.name, partition, count)
-            part = TablePartition(table, self.spec.changelog(table), partition, store)
+            store = self._opened(table, partition, count)
+            if table.ttl is None:
+                end_era(store)
+            part = table_partition(table, self.spec.changelog(table), partition, store)
             self._parts[table.name, partition] = part
         return part
 
-    def _opened(self, table: str, partition: int, count: int) -> Store:
+    def _opened(self, table: TableSpec, partition: int, count: int) -> Store:
+        at = table.name, partition, count, table.source or ""
         try:
-            return self.stores.open(table, partition, count)
+            return self.stores.open(*at)
         except StoreCorrupt as exc:
             log.warning("%s: %s. The store is deleted and the table restored from its changelog", exc.path, exc.reason)
-            self.stores.discard(table, partition)
-            return self.stores.open(table, partition, count)
+        except StoreMoved as exc:
+            if not exc.now:  # its rows are in no changelog yet: deleting them would lose them
+                raise
+            log.warning("%s: the table is read straight from topic %r from now on, and built anew", exc.path, exc.now)
+        self.stores.discard(table.name, partition)
+        return self.stores.open(*at)
 
     def part(self, table: str, partition: int) -> TablePartition:
         """A partition of a table by its name."""
         return self.table(self._specs[table], partition)
+
+    def everywhere(self, table: TableSpec) -> GlobalRows:
+        """A global table; opens its stores where they are not open yet."""
+        rows = self._everywhere.get(table)
+        if rows is None:
+            count = self.partitions[self.spec.changelog(table)]
+            rows = self._everywhere[table] = GlobalRows([self.table(table, number) for number in range(count)])
+        return rows
 
     def parts(self) -> Iterable[TablePartition]:
         """The open table partitions."""
@@ -239,6 +268,7 @@ class GroupRuntime:
         for at, part in list(self._parts.items()):
             if not keep(part):
                 del self._parts[at]
+                self._everywhere.pop(part.spec, None)
                 part.close()
 
     def context(self) -> RecordContext:

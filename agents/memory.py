@@ -103,9 +103,17 @@ class MemoryTransaction:
         self._sent += self._collected
         self._collected = []
 
-    async def send_changelog(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+    async def send_changelog(
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[tuple[bytes, bytes | None]],
+        headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
+    ) -> None:
         """See `Transaction.send_changelog`."""
-        self._sent.append((topic, partition, [(key, value, 0, ()) for key, value in rows]))
+        given: Iterable[Sequence[tuple[str, bytes | None]]] = [()] * len(rows) if headers is None else headers
+        sent: list[Row] = [(key, value, 0, of) for (key, value), of in zip(rows, given, strict=True)]
+        self._sent.append((topic, partition, sent))
 
     async def settle(self) -> None:
         """See `Transaction.settle`."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block, Record
 from penstock.agents.errors import RecordError
+from penstock.agents.global_rows import GlobalRows
 from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
@@ -33,6 +34,10 @@ class Runtime(Protocol):
 
     def table(self, table: TableSpec, partition: int) -> TablePartition:
         """A partition of a table."""
+        ...
+
+    def everywhere(self, table: TableSpec) -> GlobalRows:
+        """A global table."""
         ...
 
 
@@ -94,6 +99,10 @@ class SourceOperator(Operator):
 
     def read(self, batch: RecordBatch) -> None:
         """Decode a batch and process it."""
+        self.run(Block(batch, self.decode(batch)))
+
+    def decode(self, batch: RecordBatch) -> list[Any]:
+        """The values of a batch. Raises RecordError where one does not decode."""
         left = iter(batch.values)
         decode = self._decode
         try:
@@ -102,7 +111,7 @@ class SourceOperator(Operator):
                 raise ValueError("the decoder raised StopIteration")
         except Exception as exc:
             raise self._undecodable(batch, len(batch.values) - length_hint(left) - 1, exc) from exc
-        self.run(Block(batch, values))
+        return values
 
     def run(self, block: Block) -> None:
         if self.time is not None and block.values:

@@ -23,7 +23,7 @@ from penstock.agents.operators import (
     SourceOperator,
 )
 from penstock.agents.sinks import GroupByOperator, SinkOperator
-from penstock.agents.stateful import AggregateOperator, JoinOperator, ToTableOperator
+from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
 from penstock.tables.serdes import Serde, serde_of
 
 
@@ -190,6 +190,8 @@ class Stage:
                 return ToTableOperator(where, runtime, step.table)
             case s.Join():
                 return JoinOperator(where, runtime, step.table, step.fn, step.left)
+            case s.GlobalJoin():
+                return GlobalJoinOperator(where, runtime, step.table, step.by, step.fn, step.left)
             case s.Agent():
                 agent = AgentOperator(where, runtime, step.fn, key, step.to, runtime.context())
                 self.agents.append(agent)

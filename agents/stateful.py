@@ -1,11 +1,13 @@
 """Steps that read and write tables, by the key of the record."""
 
 from collections.abc import Callable
+from operator import length_hint
 from typing import Any
 
 from penstock.agents.block import Block
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.tables.aggregates import Aggregation, FailedAt
+from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.specs import TableSpec
 
 
@@ -33,13 +35,35 @@ class AggregateOperator(Operator):
         keys = state_keys(self, block)
         distinct = set(keys)
         part = self.runtime.table(self.table, block.batch.partition)
-        try:
-            results = self.aggregation.run(part.load(distinct), keys, block.values)
-        except FailedAt as at:
-            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
-            raise self.raised(block, at.index, cause) from cause
+        if isinstance(part, ExpiringPartition):
+            results = self._expiring(part, block, keys)
+        else:
+            results = self._folded(block, part.load(distinct), keys, 0, len(keys))
         part.touch(distinct)
         self.forward(block.with_values(results))
+
+    def _expiring(self, part: ExpiringPartition, block: Block, keys: list[bytes]) -> list[Any]:
+        """Record by record as far as time goes: the rows are folded in runs in which no row of theirs expires."""
+        stamps, start = block.timestamps(), 0
+        results: list[Any] = []
+        part.advance(stamps[0])
+        rows = part.load(set(keys))
+        for at in part.renew_all(keys, stamps):
+            results += self._folded(block, rows, keys, start, at)
+            rows[keys[at]], start = None, at
+        return results + self._folded(block, rows, keys, start, len(keys))
+
+    def _folded(self, block: Block, rows: dict[bytes, Any], keys: list[bytes], start: int, end: int) -> list[Any]:
+        if start == end:
+            return []
+        values = block.values
+        if end - start < len(keys):
+            keys, values = keys[start:end], values[start:end]
+        try:
+            return self.aggregation.run(rows, keys, values)
+        except FailedAt as at:
+            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
+            raise self.raised(block, start + at.index, cause) from cause
 
 
 class ToTableOperator(Operator):
@@ -52,8 +76,13 @@ class ToTableOperator(Operator):
     def run(self, block: Block) -> None:
         keys = state_keys(self, block)
         part = self.runtime.table(self.table, block.batch.partition)
-        part.rows.update(zip(keys, block.values, strict=True))
-        part.touch(keys)
+        if self.table.source is not None:
+            part.replace(keys, block.values, block.raw_values())
+        else:
+            if isinstance(part, ExpiringPartition):
+                part.renew_all(keys, block.timestamps())
+            part.rows.update(zip(keys, block.values, strict=True))
+            part.touch(keys)
         self.forward(block)
 
 
@@ -69,7 +98,9 @@ class JoinOperator(Operator):
     def run(self, block: Block) -> None:
         keys = state_keys(self, block)
         rows = self.runtime.table(self.table, block.batch.partition).load(set(keys))
-        found = [rows[key] for key in keys]
+        self._joined(block, [rows[key] for key in keys])
+
+    def _joined(self, block: Block, found: list[Any]) -> None:
         if not self.left and None in found:
             hits = [row is not None for row in found]
             block, found = block.where(hits), [row for row in found if row is not None]
@@ -79,3 +110,31 @@ class JoinOperator(Operator):
         except Exception as exc:
             raise self.raised(block, failed_at(block, left), exc) from exc
         self.forward(block.with_values(values))
+
+
+class GlobalJoinOperator(JoinOperator):
+    """Each row with the row of a global table that a key made from the value names. Without a key it has none."""
+
+    def __init__(
+        self,
+        where: str,
+        runtime: Runtime,
+        table: TableSpec,
+        key: Callable[[Any], Any],
+        fn: Callable[[Any, Any], Any],
+        left: bool,
+    ) -> None:
+        super().__init__(where, runtime, table, fn, left)
+        self.key = key
+
+    def run(self, block: Block) -> None:
+        encode, keys = self.table.key.encode, self.each(self.key, block)
+        left = iter(keys)
+        try:
+            raw = [None if key is None else encode(key) for key in left]
+        except Exception as exc:
+            at = len(keys) - length_hint(left) - 1
+            reason = f"the key {keys[at]!r} is not one of table {self.table.name!r}: {exc}"
+            raise self.error(block, at, reason, f"Its keys are {self.table.key.name}") from exc
+        rows = self.runtime.everywhere(self.table).load({key for key in raw if key is not None})
+        self._joined(block, [None if key is None else rows[key] for key in raw])

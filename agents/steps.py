@@ -135,6 +135,17 @@ class Join(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class GlobalJoin(Step):
+    """Each record with the row of a global table that `by(value)` names: `fn(value, row)`. A left join passes None
+    where there is none."""
+
+    table: TableSpec
+    by: Callable[[Any], Any]
+    fn: Callable[[Any, Any], Any]
+    left: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ToTable(Step):
     """Keeps the newest value of each key in a table; a null value deletes the row."""
 

@@ -100,6 +100,11 @@ class Topic(Generic[K, V]):
             config.setdefault("retention.ms", str(int(self.retention.total_seconds() * 1000)))
         return config
 
+    @property
+    def is_compacted(self) -> bool:
+        """Whether it keeps the newest record of every key for good. Not where records are also deleted by age."""
+        return self.creation_config().get("cleanup.policy") == "compact"
+
     async def send(self, *, key: K | None = None, value: V, timestamp: int | None = None) -> None:
         """Send a record from an agent's body, as part of the checkpoint of the record at hand.
 

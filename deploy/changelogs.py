@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from penstock.agents.batch import RecordBatch
+from penstock.agents.batch import Headers, RecordBatch
 from penstock.agents.faust_fetch import fetched_batches
 from penstock.agents.faust_topics import Admin, BrokerUnreachable
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.stored import StoredPart
 from penstock.tables.errors import PenstockError
+from penstock.tables.expiring import ExpiringPartition, table_partition
 from penstock.tables.rocksdb import RocksStores
 
 FETCH_BYTES = 4 << 20
@@ -25,6 +26,7 @@ class Change(NamedTuple):
     offset: int
     key: bytes
     value: bytes | None
+    headers: Headers = ()
 
 
 class Changelogs:
@@ -71,8 +73,19 @@ class Changelogs:
         found = await self._client.end_offsets(there) if there else {}
         return {(tp.topic, tp.partition): end for tp, end in found.items()}
 
-    async def read(self, topic: str, partition: int) -> AsyncIterator[tuple[list[Change], int]]:
-        """Every committed record up to where the partition ends now.
+    async def restorable(self, part: StoredPart) -> int | None:
+        """The offset up to which a store may be built: its changelog's end, or where the group stands in the topic that
+        the table is read straight from. None where there is no such partition."""
+        at = part.changelog, part.partition
+        if part.table.source is None or part.table.everywhere or (end := (await self.ends([at])).get(at)) is None:
+            return (await self.ends([at])).get(at)
+        async with Admin(self.broker.split(","), self._security) as admin:
+            return min(end, (await admin.committed(part.group.app_id)).get(at, 0))
+
+    async def read(
+        self, topic: str, partition: int, until: int | None = None
+    ) -> AsyncIterator[tuple[list[Change], int]]:
+        """Every committed record up to an offset. Default None: up to where the partition ends now.
 
         Yields:
             Some records, and the offset behind them, which transaction markers move too.
@@ -86,7 +99,7 @@ class Changelogs:
                 f"{self.broker} has no changelog {topic}[{partition}]. Is it the right broker (--broker), and was the "
                 "group ever run on it?"
             )
-        tp, end = TopicPartition(topic, partition), ends[topic, partition]
+        tp, end = TopicPartition(topic, partition), ends[topic, partition] if until is None else until
         client = await self._connected()  # of its own: a new assignment would find the buffers of the one before
         try:
             client.assign([tp])
@@ -96,20 +109,21 @@ class Changelogs:
                 batch = (await fetched_batches(client._fetcher, [tp], STUCK_SECONDS, None)).get(tp)
                 if batch is None:
                     raise PenstockError(f"{topic}[{partition}]: nothing past offset {position}, and its end is {end}")
-                position = batch.next
-                yield list(_changes(batch)), position
+                position = batch.next if until is None else min(batch.next, until)
+                yield [change for change in _changes(batch) if change.offset < position], position
         finally:
             await client.stop()
 
 
 def _changes(batch: RecordBatch) -> Iterator[Change]:
-    for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
+    given: Sequence[Headers] = batch.headers or [()] * len(batch)
+    for offset, key, value, headers in zip(batch.offsets, batch.keys, batch.values, given, strict=True):
         if key is None:
             raise PenstockError(
                 f"{batch.topic}[{batch.partition}] offset {offset}: a changelog record without a key. "
                 "Somebody else writes this topic; see that only the group does"
             )
-        yield Change(offset, key, value)
+        yield Change(offset, key, value, headers)
 
 
 class Difference(NamedTuple):
@@ -131,7 +145,7 @@ class Verified(NamedTuple):
 
 
 async def verify(part: StoredPart, changelogs: Changelogs) -> Verified:
-    """Compare a store with its changelog row by row, up to the store's position.
+    """Compare a store with its changelog row by row, up to the store's position; rows that expire with their expiry.
 
     A row that the changelog has again behind that position cannot be told where the broker compacted it away, and
     counts as undecided there.
@@ -140,19 +154,21 @@ async def verify(part: StoredPart, changelogs: Changelogs) -> Verified:
         PenstockError: the store or the changelog cannot be read, or the store is ahead of its changelog.
     """
     with part.reading() as held:
-        position, stored = held.position, dict(held.store.scan())
+        position = held.position
+        expires = held if isinstance(held, ExpiringPartition) else None
+        stored = dict(held.store.scan()) if expires is None else expires.with_expiry()
     wanted: dict[bytes, bytes] = {}
     later: set[bytes] = set()
     end = 0
     async for changes, reached in changelogs.read(part.changelog, part.partition):
         end = reached
-        for offset, key, value in changes:
+        for offset, key, value, headers in changes:
             if offset >= position:
                 later.add(key)
             elif value is None:
                 wanted.pop(key, None)
             else:
-                wanted[key] = value
+                wanted[key] = value if expires is None else expires.as_told(value, headers)
     if position > end:
         raise PenstockError(
             f"{part.path}: the store is at {position}, past the end {end} of {part.changelog}[{part.partition}]. Is it "
@@ -174,17 +190,20 @@ async def restore(part: StoredPart, changelogs: Changelogs) -> int:
         StoreLocked: a worker holds it; nothing was touched.
         PenstockError: the changelog is not there; nothing was touched.
     """
-    if not await changelogs.ends([(part.changelog, part.partition)]):
+    until = await changelogs.restorable(part)
+    if until is None:
         raise PenstockError(f"{changelogs.broker} has no {part.changelog}[{part.partition}] to restore from (--broker)")
     stores = RocksStores(part.stores)
     stores.discard(part.table.name, part.partition)
-    store = stores.open(part.table.name, part.partition)
+    store = stores.open(part.table.name, part.partition, source=part.table.source or "")
+    held = table_partition(part.table, part.changelog, part.partition, store)
     count = 0
     try:
-        async for changes, reached in changelogs.read(part.changelog, part.partition):
-            store.load([(change.key, change.value) for change in changes], reached)
+        async for changes, reached in changelogs.read(part.changelog, part.partition, until):
+            keys, values = [change.key for change in changes], [change.value for change in changes]
+            held.apply(keys, values, reached, headers=[change.headers for change in changes], bulk=True)
             count += len(changes)
-        store.settle()
+        held.settle()
     finally:
-        store.close()
+        held.close()
     return count

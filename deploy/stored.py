@@ -9,6 +9,7 @@ from penstock.agents.group import GroupSpec
 from penstock.pipelines.compiling import compile_group
 from penstock.pipelines.topology import Topology
 from penstock.tables.errors import PenstockError
+from penstock.tables.expiring import table_partition
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStores
 from penstock.tables.specs import TableSpec
@@ -56,8 +57,10 @@ class StoredPart:
     @contextmanager
     def reading(self) -> Iterator[TablePartition]:
         """Its rows as they are now, for reading alone; its worker is not disturbed."""
-        store = RocksStores(self.stores, memory_bytes=READ_BYTES).read(self.table.name, self.partition)
-        part = TablePartition(self.table, self.changelog, self.partition, store)
+        store = RocksStores(self.stores, memory_bytes=READ_BYTES).read(
+            self.table.name, self.partition, self.table.source or ""
+        )
+        part = table_partition(self.table, self.changelog, self.partition, store)
         try:
             yield part
         finally:
@@ -85,7 +88,7 @@ def stored_parts(
     """
     found: list[StoredPart] = []
     specs = [compile_group(topology, name) for name in groups or (group.name for group in topology.groups)]
-    known = [spec.name for group in specs for spec in group.tables]
+    known = [spec.name for group in specs for spec in (*group.tables, *group.everywhere)]
     if table is not None and table not in known:
         names = ", ".join(map(repr, sorted(set(known)))) or "none"
         raise PenstockError(f"pipeline {topology.name!r} has no table {table!r} there; it has {names}")
@@ -93,7 +96,7 @@ def stored_parts(
         folders = sorted((data / group.app_id).glob("*/tables")) if slot is None else [
             data / group.app_id / slot / "tables"
         ]  # fmt: skip
-        for spec in group.tables:
+        for spec in (*group.tables, *group.everywhere):
             if table is None or spec.name == table:
                 found += sorted(
                     (part for folder in folders for part in _in(folder, group, spec)),

@@ -5,10 +5,12 @@ from penstock.agents.block import Record
 from penstock.agents.errors import RecordError
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.group import Group
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.rules import check
+from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.pipelines.topology import Topology
@@ -27,6 +29,7 @@ __all__ = [
     "Aggregator",
     "Count",
     "Delivery",
+    "GlobalTable",
     "Group",
     "Max",
     "Mean",
@@ -37,6 +40,7 @@ __all__ = [
     "Record",
     "RecordError",
     "Serde",
+    "SetTable",
     "Stream",
     "Sum",
     "Table",

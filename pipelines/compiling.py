@@ -23,7 +23,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
     for stage in group.stages:
         for step in stage.steps:
             if isinstance(step, s.Aggregate | s.ToTable):
-                tables[step.table] = stage.topics[0]
+                tables[step.table] = step.table.source or stage.topics[0]
     for spec, beside, _ in group.own_tables:
         tables[spec] = beside.name if beside is not None else _first_agent_topic(group)
     return GroupSpec(
@@ -34,6 +34,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
         writes=group.writes,
         repartitions=_repartitions(group),
         delivery=group.delivery,
+        everywhere=tuple(spec for spec, _, _ in group.global_tables),
     )
 
 

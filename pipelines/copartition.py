@@ -66,8 +66,9 @@ def _rekeyed(step: s.Step) -> s.SelectKey | None:
 def table_topic(group: GroupTopology, table: str) -> str | None:
     """The topic whose partitions a table follows."""
     for stage in group.stages:
-        if any(isinstance(step, s.Aggregate | s.ToTable) and step.table.name == table for step in stage.steps):
-            return stage.topics[0]
+        for step in stage.steps:
+            if isinstance(step, s.Aggregate | s.ToTable) and step.table.name == table:
+                return step.table.source or stage.topics[0]
     return None
 
 

@@ -13,7 +13,7 @@ from penstock.pipelines.annotations import label_of, name_of
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.tables.aggregates import Fields
 from penstock.tables.checkpoint import Delivery
-from penstock.tables.specs import changelog_topic
+from penstock.tables.specs import TableSpec
 
 
 class StepDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,13 +39,16 @@ class StageDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """Topic -> the function that takes the event time from its values, where it is not the record's own."""
 
 
-class TableDescription(msgspec.Struct, frozen=True):
+class TableDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """One table."""
 
     name: str
     key: str
     value: str
     changelog: str
+    """The topic that it is restored from: its own, or the one that it is read straight from."""
+    kind: str = "keyed"
+    ttl: str | None = None
 
 
 class GroupDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,13 +101,19 @@ def _topic(topic: Topic[Any, Any]) -> TopicDescription:
 
 def _group(group: GroupTopology) -> GroupDescription:
     stages = tuple(_stage(group, stage) for stage in group.stages)
-    tables = tuple(
-        TableDescription(
-            table.name, name_of(table.key_type), name_of(table.value_type), changelog_topic(group.app_id, table.name)
-        )
-        for table, _ in group.tables
-    )
+    tables = tuple(_table(group, table) for table, _ in group.tables)
     return GroupDescription(group.name, group.app_id, stages, tables, group.delivery.value)
+
+
+def _table(group: GroupTopology, table: TableSpec) -> TableDescription:
+    return TableDescription(
+        name=table.name,
+        key=name_of(table.key_type),
+        value=name_of(table.value_type),
+        changelog=table.changelog(group.app_id),
+        kind=table.kind,
+        ttl=None if table.ttl is None else str(table.ttl),
+    )
 
 
 def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
@@ -118,7 +127,7 @@ def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
 
 def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDescription:
     inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.GroupBy))
-    table = step.table.name if isinstance(step, s.Aggregate | s.Join | s.ToTable) else None
+    table = step.table.name if isinstance(step, s.Aggregate | s.Join | s.GlobalJoin | s.ToTable) else None
     return StepDescription(step.label, inputs, table, _written(group, step), _detail(step))
 
 
@@ -164,7 +173,13 @@ def _text(description: Description) -> Iterator[str]:
                 out = f" -> {step.writes}" if step.writes and step.writes not in step.step else ""
                 yield f"      {i + 1}. {step.step}{out}{after}"
         for table in group.tables:
-            yield f"    table {table.name}: {table.key} -> {table.value}, changelog {table.changelog}"
+            yield f"    {_told(table)}, changelog {table.changelog}"
+
+
+def _told(table: TableDescription) -> str:
+    kind = "" if table.kind == "keyed" else f"{table.kind} "
+    ttl = "" if table.ttl is None else f", ttl {table.ttl}"
+    return f"{kind}table {table.name}: {table.key} -> {table.value}{ttl}"
 
 
 def mermaid(description: Description) -> str:
@@ -188,6 +203,9 @@ def _mermaid(description: Description) -> Iterator[str]:
             yield f'    {_id("d", group.id, table.name)}[("{table.name}")]'
         yield "  end"
     for group in description.groups:
+        for table in group.tables:
+            if table.kind == "global":
+                yield f"  {_id('t', table.changelog)} --> {_id('d', group.id, table.name)}"
         for stage in group.stages:
             node = _id("s", group.id, stage.name)
             yield from (f"  {_id('t', topic)} --> {node}" for topic in stage.reads)

@@ -4,18 +4,22 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.block import Record
+from penstock.agents.everywhere import GlobalFeed
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.agents.operators import milliseconds
 from penstock.agents.partitioner import Partitioner
+from penstock.agents.sourced import SourceRestore
 from penstock.agents.topics import Topic
 from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.rules import validated
+from penstock.pipelines.set_table import SetTable, gathered
 from penstock.pipelines.table import Table
 from penstock.tables.memory import MemoryStores
 from penstock.tables.store import StoreFactory
@@ -23,6 +27,8 @@ from penstock.tables.store import StoreFactory
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
+
+AnyTable = Table[Any, Any] | GlobalTable[Any, Any] | SetTable[Any, Any]
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 """Where a driver's clock begins unless told otherwise: a fixed time, so that a test gives the same records each day."""
@@ -183,11 +189,16 @@ class TopologyDriver:
         """The newest value of each key of a topic."""
         return {record.key: record.value for record in self.read(topic)}
 
-    def table(self, table: Table[K, V]) -> "TableContents[K, V]":
-        """A table's rows over all partitions, as a mapping."""
+    @overload
+    def table(self, table: SetTable[K, V]) -> "TableContents[K, set[V]]": ...
+    @overload
+    def table(self, table: Table[K, V] | GlobalTable[K, V]) -> "TableContents[K, V]": ...
+    def table(self, table: AnyTable) -> "TableContents[Any, Any]":
+        """A table's rows over all partitions, as a mapping; those of a table of sets are sets."""
         self.process()
         group = next(g for g in self._groups.values() if g.spec.app_id == table.group)
-        return TableContents(group.rows(table))
+        rows = group.rows(table)
+        return TableContents(gathered(iter(rows)) if isinstance(table, SetTable) else rows)
 
     def committed(self, group: str) -> Mapping[tuple[str, int], int]:
         """A group's committed offsets by (topic, partition)."""
@@ -266,14 +277,20 @@ class _DrivenGroup:
         transaction = MemoryTransaction(broker, app_id, self.spec.held)
         self.runtime = GroupRuntime(self.spec, self._disk, transaction, transaction)
         self.runtime.partitions = self.counts
+        self._feed = GlobalFeed(self.runtime)
         committed = broker.offsets.get(app_id, {})
         self._next = {(t, p): committed.get((t, p), 0) for t in self.spec.source_topics for p in range(self.counts[t])}
         for table in self.spec.tables:
+            if table.source is not None:
+                continue
             changelog = self.spec.changelog(table)
             for partition in range(self.counts[changelog]):
                 part = self.runtime.table(table, partition)
                 rest = broker.fetch(changelog, partition, part.position, broker.end(changelog, partition))
-                part.apply(rest.keys, rest.values, rest.next)
+                part.apply(rest.keys, rest.values, rest.next, headers=rest.headers)
+        restore = SourceRestore(self.runtime, self._next)
+        for (topic, partition), start in restore.starts.items():
+            restore.apply(broker.fetch(topic, partition, start, restore.ends[topic, partition] - start))
 
     def restart(self, *, lost: bool) -> None:
         self.driver.wait(self.runtime.stop())
@@ -283,8 +300,16 @@ class _DrivenGroup:
 
     def process(self, limit: int) -> int:
         """One round over its partitions. Topics that fill joined tables go first, and alone while they have records."""
+        self._follow()
         first = self.spec.bootstrap_topics
         return self._round(first, limit) or self._round(set(self.spec.source_topics) - first, limit)
+
+    def _follow(self) -> None:
+        """Global tables are as their topics are."""
+        broker = self.driver.broker
+        for (topic, partition), start in self._feed.positions().items():
+            if (end := broker.end(topic, partition)) > start:
+                self._feed.apply(broker.fetch(topic, partition, start, end - start))
 
     def _round(self, topics: Iterable[str], limit: int) -> int:
         done = 0
@@ -296,7 +321,7 @@ class _DrivenGroup:
                     done += len(batch)
         return done
 
-    def rows(self, table: Table[Any, Any]) -> dict[Any, Any]:
+    def rows(self, table: AnyTable) -> dict[Any, Any]:
         spec = table.spec
         found: dict[Any, Any] = {}
         for partition in range(self.counts[self.spec.changelog(spec)]):

@@ -1,16 +1,20 @@
 """A consumer group of a pipeline: what it reads, its tables, its agents."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.location import Location, caller
 from penstock.agents.topics import Topic
-from penstock.pipelines.annotations import codec, python_type
+from penstock.pipelines.annotations import MISSING, codec, python_type
+from penstock.pipelines.global_table import GlobalTable
+from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.stream import Stream
 from penstock.pipelines.table import Table
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.serdes import Serde
+from penstock.tables.sets import MEMBER, pair_serde
 from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
@@ -37,6 +41,7 @@ class Group:
         self.app_id = f"{pipeline.name}.{name}"
         self._steps: list[s.Step] = []
         self._tables: list[tuple[TableSpec, Topic[Any, Any] | None, Location]] = []
+        self._globals: list[tuple[TableSpec, Topic[Any, Any], Location]] = []
 
     def add(self, step: s.Step) -> None:
         """Add a declared step; streams do."""
@@ -51,6 +56,11 @@ class Group:
     def own_tables(self) -> tuple[tuple[TableSpec, Topic[Any, Any] | None, Location], ...]:
         """Tables that only agents' bodies write: spec, the topic they are beside, location."""
         return tuple(self._tables)
+
+    @property
+    def global_tables(self) -> tuple[tuple[TableSpec, Topic[Any, Any], Location], ...]:
+        """Tables that every worker holds whole: spec, topic, location."""
+        return tuple(self._globals)
 
     def stream(self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None) -> Stream[K, V]:
         """Read a topic, from where the group stands; a new group begins at the earliest record.
@@ -75,7 +85,9 @@ class Group:
         return source
 
     @overload
-    def table(self, name: str, topic: Topic[K, V]) -> Table[K, V]: ...
+    def table(
+        self, name: str, topic: Topic[K, V], *, ttl: timedelta | Literal["forever"] | None = None
+    ) -> Table[K, V]: ...
     @overload
     def table(
         self,
@@ -84,6 +96,7 @@ class Group:
         key: type[K] | Serde[K],
         value: type[V] | Serde[V],
         beside: Topic[Any, Any] | None = None,
+        ttl: timedelta | Literal["forever"] | None = None,
     ) -> Table[K, V]: ...
     def table(
         self,
@@ -93,16 +106,20 @@ class Group:
         key: Any = None,
         value: Any = None,
         beside: Topic[Any, Any] | None = None,
+        ttl: timedelta | Literal["forever"] | None = None,
     ) -> Table[Any, Any]:
-        """A changelog-backed table.
+        """A table that outlives its worker.
 
         Args:
             name: unique in the group; the changelog is PIPELINE.GROUP-NAME-changelog.
-            topic: filled from this topic: the newest value of each key; a null value deletes the row.
+            topic: filled from this topic: the newest value of each key; a null value deletes the row. A topic that is
+                declared compacted is the changelog itself: no second one is written.
             key: without a topic: type of the keys of a table that the bodies of agents read and write.
             value: likewise, type of its rows.
             beside: without a topic: the topic whose partitions the table follows. Default None: what the group's
                 first agent reads.
+            ttl: how long a row lives after it was written, in event time; a table with one keeps a changelog of its
+                own. FOREVER: only rows that a body writes with `put(..., ttl=...)` expire. Default None: none does.
         """
         key_type, value_type = (topic.key, topic.value) if topic is not None else (key, value)
         spec = TableSpec(
@@ -111,6 +128,8 @@ class Group:
             row=codec(value_type),
             key_type=python_type(key_type),
             value_type=python_type(value_type),
+            source=topic.name if topic is not None and topic.is_compacted and ttl is None else None,
+            ttl=ttl,
         )
         if topic is None:
             self._tables.append((spec, beside, caller()))
@@ -127,6 +146,62 @@ class Group:
         )
         self.add(step)
         return Table(spec, step, self.app_id)
+
+    def set_table(
+        self,
+        name: str,
+        *,
+        key: type[K] | Serde[K],
+        value: type[V] | Serde[V],
+        beside: Topic[Any, Any] | None = None,
+        ttl: timedelta | Literal["forever"] | None = None,
+    ) -> SetTable[K, V]:
+        """A table of sets, which the bodies of agents read and write a member at a time.
+
+        Args:
+            name: unique in the group; the changelog is PIPELINE.GROUP-NAME-changelog.
+            key: type of the keys.
+            value: type of the members.
+            beside: the topic whose partitions the table follows. Default None: what the group's first agent reads.
+            ttl: how long a member stays after it was added, in event time. Default None: for ever.
+        """
+        first, member = codec(key), codec(value)
+        known = first is not MISSING and member is not MISSING
+        spec = TableSpec(
+            name=name,
+            key=pair_serde(first, member) if known else first,
+            row=MEMBER if known else member,
+            key_type=python_type(key),
+            value_type=python_type(value),
+            set_key=first,
+            ttl=ttl,
+        )
+        self._tables.append((spec, beside, caller()))
+        return SetTable(spec, self.app_id)
+
+    def global_table(self, name: str, topic: Topic[K, V]) -> GlobalTable[K, V]:
+        """A table of which every worker holds all rows: for `join_global` by any key, and for agents' bodies.
+
+        A worker reads the topic to where it ends before its streams begin, and follows it from then on, whatever
+        partitions it is assigned. That is no part of its transactions: records meet the row that their worker has at
+        that moment, also when they are read again after a crash.
+
+        Args:
+            name: unique in the group.
+            topic: a compacted one, or one that keeps its records for ever: the newest value of each key is the row, a
+                null value deletes it. Partition counts need not match.
+        """
+        spec = TableSpec(
+            name=name,
+            key=codec(topic.key),
+            row=codec(topic.value),
+            key_type=python_type(topic.key),
+            value_type=python_type(topic.value),
+            source=topic.name,
+            everywhere=True,
+        )
+        self._globals.append((spec, topic, caller()))
+        return GlobalTable(spec, self.app_id)
 
     def agent(self, topic: Topic[Any, Any], *, to: Topic[Any, Any] | None = None) -> Callable[[F], F]:
         """A plain Faust agent body as a stage: `async def body(stream): async for value in stream: ...`.

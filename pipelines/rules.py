@@ -13,6 +13,7 @@ from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
 from penstock.pipelines.copartition import copartition_problems
 from penstock.pipelines.cycles import cycle_problems
 from penstock.pipelines.problems import Problem, TopologyError
+from penstock.pipelines.table_rules import table_problems
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.pipelines.typing_rules import field_problems, type_problems
 from penstock.tables.aggregates import Fold
@@ -141,6 +142,8 @@ def functions(topology: Topology) -> Iterator[Problem]:
 def _functions(step: s.Step) -> tuple[Any, ...]:
     if isinstance(step, s.Branch):
         return step.predicates
+    if isinstance(step, s.GlobalJoin):
+        return (step.by, step.fn)
     if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fold):
         return (step.aggregation.add,)
     return (step.fn,) if hasattr(step, "fn") else ()
@@ -155,7 +158,7 @@ def ownership(topology: Topology) -> Iterator[Problem]:
             if any(before not in mine for before in step.inputs):
                 what = "it takes a stream of another group"
                 yield Problem("group", node, step.location, what, "write that stream to a topic, and read it here")
-            if isinstance(step, s.Join) and id(step.table) not in tables:
+            if isinstance(step, s.Join | s.GlobalJoin) and id(step.table) not in tables:
                 what = f"it joins table {step.table.name!r} of another group"
                 yield Problem("group", node, step.location, what, "declare the table in this group, from its topic")
         for stage in group.stages:
@@ -168,7 +171,7 @@ def ownership(topology: Topology) -> Iterator[Problem]:
                     )
                     advice = "use what the aggregate sends on, or bring the stream to the table through a group_by"
                     yield Problem("group", node, step.location, what, advice)
-        read = {topic.name for topic in group.reads}
+        read = {topic.name for topic in group.sources}
         for spec, beside, location in group.own_tables:
             if beside is not None and beside.name not in read:
                 what = f"table {spec.name!r} is beside topic {beside.name!r}, which the group does not read"
@@ -196,6 +199,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     codecs,
     field_problems,
     type_problems,
+    table_problems,
     copartition_problems,
     cycle_problems,
 )

@@ -1,12 +1,14 @@
 """The fluent, typed declaration of steps. Each method adds a frozen step and returns a stream of its output."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from penstock.agents import steps as s
 from penstock.agents.location import caller
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.table import Table
 from penstock.tables.aggregates import Aggregation, Aggregator, Fields, Fold
 from penstock.tables.serdes import Serde
@@ -135,23 +137,41 @@ class Stream(Generic[K, V]):
 
     # ---- state
 
-    def aggregate(self, name: str, result: Callable[..., R], /, **fields: Aggregator) -> "Aggregated[K, R]":
+    def aggregate(
+        self,
+        name: str,
+        result: Callable[..., R],
+        /,
+        *,
+        ttl: timedelta | Literal["forever"] | None = None,
+        **fields: Aggregator,
+    ) -> "Aggregated[K, R]":
         """Running aggregates per key, sent on as `result(...)` after every record, and kept as a table.
 
         Args:
             name: of the step and its table, unique in the group.
             result: a type whose fields the aggregates fill by name.
+            ttl: how long a row lives after its last record, in event time. Default None: for ever. A result field of
+                this name cannot be filled.
             fields: result field -> `Count()`, `Sum("field")`, `Mean("field")`, `Min("field")` or `Max("field")`.
         """
         made = Fields(result, fields, python_type(self.step.value_type))
         read = tuple(a.read for a in fields.values() if isinstance(a.read, str) and a.read)
         names = ", ".join(f"{field}={type(a).__name__}" for field, a in fields.items())
-        return self._aggregated(name, made, result, f"aggregate {name!r} ({names})", read)
+        return self._aggregated(name, made, result, f"aggregate {name!r} ({names})", ttl, read)
 
-    def reduce(self, name: str, fn: Callable[[V, V], V]) -> "Aggregated[K, V]":
-        """One value per key: the first, then `fn(so_far, value)` for each further one; kept as a table."""
+    def reduce(
+        self, name: str, fn: Callable[[V, V], V], *, ttl: timedelta | Literal["forever"] | None = None
+    ) -> "Aggregated[K, V]":
+        """One value per key: the first, then `fn(so_far, value)` for each further one; kept as a table.
+
+        Args:
+            name: of the step and its table, unique in the group.
+            fn: makes the next value.
+            ttl: how long a value lives after its last record, in event time. Default None: for ever.
+        """
         made = Fold(None, fn, codec(self.step.value_type))
-        return self._aggregated(name, made, self.step.value_type, f"reduce {name!r} ({label_of(fn)})", ())
+        return self._aggregated(name, made, self.step.value_type, f"reduce {name!r} ({label_of(fn)})", ttl)
 
     def fold(
         self,
@@ -160,6 +180,7 @@ class Stream(Generic[K, V]):
         add: Callable[[S, V], S | None],
         *,
         value: type[S] | Serde[S] | None = None,
+        ttl: timedelta | Literal["forever"] | None = None,
     ) -> "Aggregated[K, S]":
         """A state per key: `initial()`, then `add(state, value)` for each record; kept as a table, sent on each time.
 
@@ -168,16 +189,19 @@ class Stream(Generic[K, V]):
             initial: makes the state before a key's first value, such as `dict` or a Struct's class.
             add: returns the next state; None deletes the row.
             value: the state's type, where the annotation of `add` does not tell it.
+            ttl: how long a state lives after its last record, in event time. Default None: for ever.
         """
         inferred = returned(add)
         tp = given(value, returned(initial) if inferred is s.UNKNOWN else inferred)
-        return self._aggregated(name, Fold(initial, add, codec(tp)), tp, f"fold {name!r} ({label_of(add)})", ())
+        return self._aggregated(name, Fold(initial, add, codec(tp)), tp, f"fold {name!r} ({label_of(add)})", ttl)
 
     def _aggregated(
-        self, name: str, made: Aggregation, result: Any, label: str, fields: tuple[str, ...]
+        self, name: str, made: Aggregation, result: Any, label: str, ttl: Any, fields: tuple[str, ...] = ()
     ) -> "Aggregated[K, Any]":
         key = self.step.key_type
-        table = TableSpec(name=name, key=codec(key), row=made.row, view=made.view, key_type=key, value_type=result)
+        table = TableSpec(
+            name=name, key=codec(key), row=made.row, view=made.view, key_type=key, value_type=result, ttl=ttl
+        )
         step = self._then(s.Aggregate, label, value=result, name=name, table=table, aggregation=made, fields=fields)
         return Aggregated(self.group, step, Table(table, step, self.group.app_id))
 
@@ -200,6 +224,41 @@ class Stream(Generic[K, V]):
     def _join(self, kind: str, table: Table[Any, Any], fn: Callable[..., Any], value: Any, *, left: bool) -> s.Step:
         tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(fn)})"
         return self._then(s.Join, label, value=tp, table=table.spec, fn=fn, left=left)
+
+    def join_global(
+        self,
+        table: GlobalTable[K2, TV],
+        key: Callable[[V], K2 | None],
+        fn: Callable[[V, TV], R],
+        *,
+        value: type[R] | Serde[R] | None = None,
+    ) -> "Stream[K, R]":
+        """Each record with the row that it names in a global table: `fn(value, row)`. Records without one are left out.
+
+        Args:
+            table: which.
+            key: makes the table's key from a value; None where there is none. The record's own key does not matter.
+            fn: makes the result from the value and the row.
+            value: the result's type, where the annotation of `fn` does not tell it.
+        """
+        return Stream(self.group, self._join_global("join_global", table, key, fn, value, left=False))
+
+    def left_join_global(
+        self,
+        table: GlobalTable[K2, TV],
+        key: Callable[[V], K2 | None],
+        fn: Callable[[V, TV | None], R],
+        *,
+        value: type[R] | Serde[R] | None = None,
+    ) -> "Stream[K, R]":
+        """As `join_global`, and records without a row call `fn(value, None)`."""
+        return Stream(self.group, self._join_global("left_join_global", table, key, fn, value, left=True))
+
+    def _join_global(
+        self, kind: str, table: GlobalTable[Any, Any], key: Any, fn: Any, value: Any, *, left: bool
+    ) -> s.Step:
+        tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(key)}, {label_of(fn)})"
+        return self._then(s.GlobalJoin, label, value=tp, table=table.spec, by=key, fn=fn, left=left)
 
     # ---- out
 

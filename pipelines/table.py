@@ -1,7 +1,8 @@
 """A table as a pipeline's author holds it."""
 
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar, overload
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from penstock.agents.context import TableView
 from penstock.agents.steps import Step
@@ -25,7 +26,7 @@ class Table(Generic[K, V]):
     def __init__(self, spec: TableSpec, step: Step | None, group: str) -> None:
         self.name = spec.name
         self.spec, self.step, self.group = spec, step, group
-        self._view = TableView(spec)
+        self._view = TableView(spec, own=step is None)
 
     def __getitem__(self, key: K) -> V:
         row = self._view.get(key)
@@ -48,6 +49,22 @@ class Table(Generic[K, V]):
         if row is None:
             raise TypeError(f"table {self.name!r}: a row cannot be None; use `del table[key]`")
         self._view.put(key, row)
+
+    def put(self, key: K, row: V, *, ttl: timedelta | Literal["forever"] | None = None) -> None:
+        """As `table[key] = row`, with a time to live of its own.
+
+        Args:
+            key: of the row.
+            row: what to write.
+            ttl: how long it lives, in event time. Default None: as long as the table's declaration says.
+
+        Raises:
+            TypeError: the row is None, `ttl` is no timedelta, or the table is declared without one.
+            ValueError: `ttl` is less than a millisecond.
+        """
+        if row is None:
+            raise TypeError(f"table {self.name!r}: a row cannot be None; use `del table[key]`")
+        self._view.put(key, row, ttl)
 
     def __delitem__(self, key: K) -> None:
         if self._view.get(key) is None:

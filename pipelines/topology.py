@@ -25,6 +25,7 @@ class GroupTopology:
         name: its name; app_id: PIPELINE.NAME.
         steps: every step, each after its inputs.
         own_tables: tables that only agents' bodies write: spec, the topic they are beside, location.
+        global_tables: spec, topic, location.
         delivery: how often outputs reach the topics that it writes.
     """
 
@@ -34,6 +35,7 @@ class GroupTopology:
     steps: tuple[s.Step, ...]
     own_tables: tuple[tuple[TableSpec, Topic[Any, Any] | None, Location], ...]
     delivery: Delivery = Delivery.EXACTLY_ONCE
+    global_tables: tuple[tuple[TableSpec, Topic[Any, Any], Location], ...] = ()
 
     def repartition(self, step: s.GroupBy) -> str:
         """Name of a GroupBy's repartition topic."""
@@ -84,9 +86,14 @@ class GroupTopology:
         return StageSpec(name, tuple(inlets), tuple(steps), repartition)
 
     @property
-    def reads(self) -> tuple[Topic[Any, Any], ...]:
-        """Declared topics that it reads, each once."""
+    def sources(self) -> tuple[Topic[Any, Any], ...]:
+        """Declared topics that its stages read, each once."""
         return _distinct(step.topic for step in self.steps if isinstance(step, s.Source))
+
+    @property
+    def reads(self) -> tuple[Topic[Any, Any], ...]:
+        """Declared topics that it reads, those of its global tables included, each once."""
+        return _distinct((*self.sources, *(topic for _, topic, _ in self.global_tables)))
 
     @property
     def writes(self) -> tuple[Topic[Any, Any], ...]:
@@ -99,7 +106,7 @@ class GroupTopology:
     def tables(self) -> tuple[tuple[TableSpec, Location], ...]:
         """Every table with where it was declared."""
         kept = [(step.table, step.location) for step in self.steps if isinstance(step, s.Aggregate | s.ToTable)]
-        return (*kept, *((spec, location) for spec, _, location in self.own_tables))
+        return (*kept, *((spec, location) for spec, _, location in (*self.own_tables, *self.global_tables)))
 
 
 def _distinct(topics: Iterable[Topic[Any, Any]]) -> tuple[Topic[Any, Any], ...]:
@@ -121,7 +128,10 @@ class Topology:
     @classmethod
     def of(cls, name: str, location: Location, groups: "Iterable[Group]") -> "Topology":
         """The topology of declared groups."""
-        made = tuple(GroupTopology(g.name, g.app_id, g.location, g.steps, g.own_tables, g.delivery) for g in groups)
+        made = tuple(
+            GroupTopology(g.name, g.app_id, g.location, g.steps, g.own_tables, g.delivery, g.global_tables)
+            for g in groups
+        )
         return cls(name, location, made)
 
     def group(self, name: str) -> GroupTopology:

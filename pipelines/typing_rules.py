@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from penstock.agents import steps as s
-from penstock.pipelines.annotations import name_of, python_type
+from penstock.pipelines.annotations import label_of, name_of, python_type, returned
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import Topology
 from penstock.tables.aggregates import Fields
@@ -89,6 +89,11 @@ def type_problems(topology: Topology) -> Iterator[Problem]:
                 if not fits(actual, wanted):
                     what = f"the stream's keys are {name_of(actual)}, and the table's are {name_of(wanted)}"
                     yield Problem("type", node, step.location, what, "group_by the table's key before the join")
+            if isinstance(step, s.GlobalJoin):
+                actual, wanted = returned(step.by), step.table.key_type
+                if not _fits_or_none(actual, wanted):
+                    what = f"{label_of(step.by)} gives {name_of(actual)}, and the table's keys are {name_of(wanted)}"
+                    yield Problem("type", node, step.location, what, "make the table's key from the value")
 
 
 def fits(actual: Any, wanted: Any) -> bool:
@@ -106,6 +111,11 @@ def fits(actual: Any, wanted: Any) -> bool:
     if typing.is_typeddict(w) or typing.is_typeddict(a):
         return dict in (a, w)
     return issubclass(a, w) or (a is int and w is float)
+
+
+def _fits_or_none(actual: Any, wanted: Any) -> bool:
+    arms = typing.get_args(actual) if _is_union(actual) else (actual,)
+    return all(arm is type(None) or fits(arm, wanted) for arm in arms)
 
 
 def _is_union(tp: Any) -> bool:

@@ -6,6 +6,9 @@
 4. only then write each table partition's rows and its changelog position in one atomic write
 5. release: the gate opens, the next batch begins
 
+A table that is read straight from its compacted topic needs no changelog record: the offset that 3 commits is its
+position.
+
 A failure before 4 drops everything staged, so a store never runs ahead of what was committed and a crash never has to
 wipe one. A crash between 3 and 4 leaves a store behind its changelog, and recovery replays the difference.
 
@@ -77,8 +80,14 @@ class Transaction(Protocol):
         """Send all collected outputs."""
         ...
 
-    async def send_changelog(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Send changelog records."""
+    async def send_changelog(
+        self,
+        topic: str,
+        partition: int,
+        rows: Sequence[tuple[bytes, bytes | None]],
+        headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
+    ) -> None:
+        """Send changelog records, with their headers where they have any."""
         ...
 
     async def settle(self) -> None:
@@ -207,15 +216,24 @@ class Checkpoint:
         await self.transaction.send_outputs()
         staged = [(part, rows) for part in self._parts() if (rows := part.staged())]
         for part, rows in staged:
-            await self.transaction.send_changelog(part.topic, part.partition, rows)
+            if part.spec.source is None:
+                await self.transaction.send_changelog(part.topic, part.partition, rows, part.headers(rows))
         await self.transaction.settle()
         self._at_step(3)
         await self.transaction.commit(self.marks, self.owner)
         self._at_step(4)
         for part, rows in staged:
-            part.flush(rows, self.transaction.position(part.topic, part.partition))
+            part.flush(rows, self._position(part))
+        for part in self._parts():
+            part.trim()
         self._at_step(5)
         self.marks = {}
+
+    def _position(self, part: TablePartition) -> int:
+        """The changelog offset that a part is written up to: what was just committed."""
+        if part.spec.source is None:
+            return self.transaction.position(part.topic, part.partition)
+        return self.marks[part.topic, part.partition]
 
     def _drop(self) -> None:
         self.marks = {}

@@ -1,9 +1,9 @@
 """Stores in memory, for the test driver and for tables that need not outlive their worker."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from penstock.tables.store import StoreClosed, StoreLocked, store_name
+from penstock.tables.store import Changes, StoreClosed, StoreLocked, StoreMoved, store_name
 
 __all__ = ["MemoryStore", "MemoryStores"]
 
@@ -11,10 +11,12 @@ __all__ = ["MemoryStore", "MemoryStores"]
 class _Disk:
     """What outlives a store's closing."""
 
-    __slots__ = ("held", "keys", "position", "rows")
+    __slots__ = ("held", "keys", "marks", "position", "rows", "source")
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
+        self.source = source
         self.rows: dict[bytes, bytes] = {}
+        self.marks: dict[bytes, bytes] = {}
         self.keys: list[bytes] | None = []  # of rows, sorted; None where rows gained or lost keys since
         self.position = 0
         self.held = False
@@ -60,14 +62,29 @@ class MemoryStore:
             self._live()
             yield row
 
-    def write(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+    def get_marks(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `Store.get_marks`."""
+        return list(map(self._live().marks.get, keys))
+
+    def scan_marks(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """See `Store.scan_marks`."""
+        marks = sorted(self._live().marks.items())
+        return self._each([mark for mark in marks if mark[0] >= start and (end is None or mark[0] < end)])
+
+    def write(self, rows: Changes, position: int, marks: Changes = ()) -> None:
         """See `Store.write`."""
         disk = self._live()
         if position < 0:
             raise ValueError(f"position {position} is negative")
         stored, before = disk.rows, len(disk.rows)
         deleted = False
-        for key, value in list(rows):  # all of them before the first is written
+        changes, marked = list(rows), list(marks)  # all of them before the first is written
+        for key, value in marked:
+            if value is None:
+                disk.marks.pop(key, None)
+            else:
+                disk.marks[key] = value
+        for key, value in changes:
             if value is None:
                 deleted = stored.pop(key, None) is not None or deleted
             else:
@@ -85,7 +102,7 @@ class MemoryStore:
     def clear(self) -> None:
         """See `Store.clear`."""
         disk = self._live()
-        disk.rows, disk.keys, disk.position = {}, [], 0
+        disk.rows, disk.marks, disk.keys, disk.position = {}, {}, [], 0
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -111,12 +128,14 @@ class MemoryStores:
     def __init__(self) -> None:
         self._disks: dict[str, _Disk] = {}
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> MemoryStore:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> MemoryStore:
         """See `StoreFactory.open`."""
         name = store_name(table, partition)
-        disk = self._disks.setdefault(name, _Disk())
+        disk = self._disks.setdefault(name, _Disk(source))
         if disk.held:
             raise StoreLocked(f"memory:{name}", None, here=True)
+        if disk.source != source:
+            raise StoreMoved(f"memory:{name}", disk.source, source)
         disk.held = True
         return MemoryStore(name, disk)
 

@@ -1,6 +1,6 @@
 """One partition of one table: a store, and over it the rows that the current checkpoint has touched."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from penstock.tables.errors import PenstockError
@@ -36,12 +36,13 @@ class TablePartition:
         position: the changelog offset up to which the store is written.
     """
 
-    __slots__ = ("_dirty", "partition", "rows", "spec", "store", "topic")
+    __slots__ = ("_dirty", "_raw", "partition", "rows", "spec", "store", "topic")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         self.spec, self.topic, self.partition, self.store = spec, topic, partition, store
         self.rows: dict[bytes, Any] = {}
         self._dirty: set[bytes] = set()
+        self._raw: dict[bytes, bytes | None] = {}  # changed rows that were given encoded
 
     @property
     def position(self) -> int:
@@ -67,28 +68,47 @@ class TablePartition:
                 f"{self.spec.row.name}: {exc}. Was the table's type changed? Give the table a new name to build it anew"
             ) from exc
 
+    def headers(self, staged: Sequence[tuple[bytes, bytes | None]]) -> list[list[tuple[str, bytes | None]]] | None:
+        """Headers of the changelog records of what `staged` gave; None: they have none."""
+        return None
+
     def touch(self, keys: Collection[bytes]) -> None:
         """These rows were changed and belong in the next checkpoint."""
         self._dirty.update(keys)
 
+    def replace(self, keys: Sequence[bytes], rows: Sequence[Any], raw: Sequence[bytes | None]) -> None:
+        """Rows of a table that is read straight from its topic: the store keeps their bytes as the topic has them."""
+        self.rows.update(zip(keys, rows, strict=True))
+        self._raw.update(zip(keys, raw, strict=True))
+
     def staged(self) -> list[tuple[bytes, bytes | None]]:
         """The changed rows, encoded: what the changelog gets. One per key, however often it changed."""
         rows, encode = self.rows, self.spec.row.encode
-        return [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+        changed = [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+        return [*changed, *self._raw.items()] if self._raw else changed
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """Write what `staged` gave, committed up to the changelog offset `position`, in one atomic write."""
         self.store.write(staged, position)
-        self._dirty = set()
+        self._dirty, self._raw = set(), {}
+
+    def trim(self) -> None:
+        """Give up the cache where it has grown. Called with nothing staged: also rows that are only read fill it."""
         if len(self.rows) > CACHE_ROWS:
             self.rows = {}
 
     def drop(self) -> None:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
-        self.rows, self._dirty = {}, set()
+        self.rows, self._dirty, self._raw = {}, set(), {}
 
     def apply(
-        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int, *, bulk: bool = False
+        self,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        position: int,
+        *,
+        headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
+        bulk: bool = False,
     ) -> None:
         """Write changelog records as they are: recovery. Later records of a key win.
 
@@ -96,18 +116,26 @@ class TablePartition:
             keys: their keys.
             values: their values; None deletes.
             position: the offset behind them.
+            headers: theirs; a table whose rows do not expire asks for none.
             bulk: many are to come; `settle` follows the last.
 
         Raises:
             ChangelogError: a record has no key, or the last one does not decode: a row of another type or writer.
         """
+        changes = self._checked(keys, values, position)
+        (self.store.load if bulk else self.store.write)(changes.items(), position)
+        self.rows = {}
+
+    def _checked(
+        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int
+    ) -> dict[bytes, bytes | None]:
+        """The newest value of each key. Raises ChangelogError."""
         changes = dict(zip(keys, values, strict=True))
         if None in changes:
             raise self._strange(f"a record before offset {position} has no key")
-        if keys and (key := keys[-1]) is not None:
+        if keys and (key := keys[-1]) is not None and (key or changes[key] is not None):  # see ExpiringPartition
             self._check(key, changes[key], position)
-        (self.store.load if bulk else self.store.write)(changes.items(), position)  # type: ignore[arg-type]
-        self.rows = {}
+        return changes  # type: ignore[return-value]
 
     def _check(self, key: bytes, raw: bytes | None, position: int) -> None:
         """One record of each batch: a type that was changed shows at once, and not when the key is next asked for."""
@@ -136,7 +164,8 @@ class TablePartition:
 
     def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """The (encoded key, row) pairs from `start` on and before `end` in key order, staged writes included."""
-        staged = {key: self.rows[key] for key in self._dirty if key >= start and (end is None or key < end)}
+        changed = self._dirty | self._raw.keys() if self._raw else self._dirty
+        staged = {key: self.rows[key] for key in changed if key >= start and (end is None or key < end)}
         decode = self.spec.row.decode
         stored = (
             (key, self.rows[key] if self.rows.get(key) is not None else self._decode(decode, key, raw))

@@ -17,7 +17,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from penstock.tables.store import StoreCorrupt, StoreError, StoreLocked, StoreMismatch, lock_holder
+from penstock.tables.store import StoreCorrupt, StoreError, StoreLocked, StoreMismatch, StoreMoved, lock_holder
 
 FORMAT = 1
 """Version of what is written here beyond RocksDB's own formats. Another one is refused."""
@@ -42,13 +42,20 @@ class Identity(msgspec.Struct, frozen=True):
     format: int
     partitions: int = 0
     """How many the table has; 0 where whoever opened it did not know."""
+    source: str = ""
+    """The topic that the table is read straight from; empty where it has a changelog of its own."""
 
     def __str__(self) -> str:
         of = f" of {self.partitions}" if self.partitions else ""
-        return f"table {self.table!r}, partition {self.partition}{of}, format {self.format}"
+        straight = f", read straight from topic {self.source!r}" if self.source else ""
+        return f"table {self.table!r}, partition {self.partition}{of}, format {self.format}{straight}"
 
     def agrees(self, other: "Identity") -> bool:
         """Whether both mean the same; a count that one of them does not know is no difference."""
+        return self.is_same_table(other) and self.source == other.source
+
+    def is_same_table(self, other: "Identity") -> bool:
+        """Whether they differ at most in what the position counts."""
         known = self.partitions == other.partitions or not (self.partitions and other.partitions)
         return known and (self.table, self.partition, self.format) == (other.table, other.partition, other.format)
 
@@ -143,6 +150,8 @@ def identify(path: Path, db: Rdict, expected: Identity) -> int:
         found = msgspec.json.decode(identity or b"", type=Identity)
     except msgspec.DecodeError as exc:
         raise StoreMismatch(str(path), f"its record of what it holds cannot be read: {exc}") from exc
+    if found.is_same_table(expected) and found.source != expected.source:
+        raise StoreMoved(str(path), found.source, expected.source)
     if not found.agrees(expected):
         raise StoreMismatch(str(path), f"holds {found}, not {expected}")
     if position is None or len(position) != 8:

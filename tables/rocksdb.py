@@ -1,8 +1,9 @@
 """Stores on disk: one RocksDB database for each partition of a table, in `FOLDER/TABLE-PARTITION`.
 
 Rows lie in the default column family. The changelog position, and a record of which table and partition this is and in
-what format, lie in one of their own, where no user's key can meet them. Rows and position go into one WriteBatch, and
-both families are flushed together, so even without the log that a power failure may cut, they never part.
+what format, lie in one of their own, where no user's key can meet them, and marks in a third. All go into one
+WriteBatch, and the families are flushed together, so even without the log that a power failure may cut, they never
+part.
 
 All stores of a `RocksStores` share one budget of memory: blocks, indexes and filters that were read, and writes not yet
 flushed. Only the table of open files is outside it.
@@ -10,7 +11,7 @@ flushed. Only the table of open files is outside it.
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from weakref import WeakSet
@@ -32,7 +33,8 @@ from penstock.tables.rocks_files import (
     refuse_corrupt,
     refuse_foreign,
 )
-from penstock.tables.store import StoreClosed, StoreError, StoreLocked, store_name
+from penstock.tables.rocks_marks import MARKS, Marks, families
+from penstock.tables.store import Changes, StoreClosed, StoreError, StoreLocked, store_name
 
 __all__ = ["RocksStore", "RocksStores"]
 
@@ -54,12 +56,12 @@ class RocksStore:
         path: its folder.
     """
 
-    __slots__ = ("_db", "_meta", "_position", "_read_only", "_scans", "_unsettled", "path")
+    __slots__ = ("_db", "_marks", "_meta", "_position", "_read_only", "_scans", "_unsettled", "path")
 
-    def __init__(self, path: Path, db: Rdict, position: int, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, db: Rdict, position: int, marks: Marks, *, read_only: bool = False) -> None:
         self.path, self._read_only = path, read_only
         self._db: Rdict | None = db
-        self._meta = db.get_column_family_handle(META)
+        self._meta, self._marks = db.get_column_family_handle(META), marks
         self._position = position
         self._scans: WeakSet[_Scan] = WeakSet()
         self._unsettled = False
@@ -96,23 +98,29 @@ class RocksStore:
         self._scans.add(scan)
         return scan
 
-    def write(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+    def get_marks(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See `Store.get_marks`. One multi-get."""
+        self._live()
+        try:
+            return self._marks.get_many(keys)
+        except Exception as exc:
+            raise self._failed(exc) from exc
+
+    def scan_marks(self, start: bytes = b"", end: bytes | None = None) -> Iterator[Row]:
+        """See `Store.scan_marks`."""
+        self._live()
+        scan = _Scan(self, self._marks.items(start), start, end)
+        self._scans.add(scan)
+        return scan
+
+    def write(self, rows: Changes, position: int, marks: Changes = ()) -> None:
         """See `Store.write`."""
         if self._unsettled:
             # A logged write behind unlogged ones would bring back its position after a crash, and not their rows.
             self.settle()
-        db = self._live()
-        batch = WriteBatch(raw_mode=True)
-        delete = batch.delete
-        for key, value in rows:
-            if value is None:
-                delete(key)
-            else:
-                batch[key] = value
-        self._commit(db, batch, position)
+        self._commit(*self._batch(rows, marks), position)
 
-    def load(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
-        """See `Store.load`. Without RocksDB's log: a flush writes rows and position together."""
+    def _batch(self, rows: Changes, marks: Changes) -> tuple[Rdict, WriteBatch]:
         db = self._live()
         batch = WriteBatch(raw_mode=True)
         delete = batch.delete
@@ -121,6 +129,12 @@ class RocksStore:
                 delete(key)
             else:
                 batch[key] = value
+        self._marks.add(db, batch, marks)
+        return db, batch
+
+    def load(self, rows: Changes, position: int, marks: Changes = ()) -> None:
+        """See `Store.load`. Without RocksDB's log: a flush writes rows and position together."""
+        db, batch = self._batch(rows, marks)
         if not self._unsettled:
             self._unsettled = True
             db.set_options({"disable_auto_compactions": "true"})  # once, when all is there
@@ -131,9 +145,10 @@ class RocksStore:
         db = self._live()
         if self._unsettled:
             try:
-                # Flushes that RocksDB begins take both families at once; one that is asked for takes one. A crash
-                # between these two leaves rows ahead of their position: the replay from there ends the same.
+                # Flushes that RocksDB begins take all families at once; one that is asked for takes one. A crash
+                # between these leaves rows ahead of their position: the replay from there ends the same.
                 db.flush()
+                self._marks.flush()
                 meta = db.get_column_family(META)
                 try:
                     meta.flush()
@@ -165,6 +180,7 @@ class RocksStore:
             batch.delete_range(b"", last.key())
             batch.delete(last.key())
         del last  # see `close`
+        self._marks.clear(batch)
         self._commit(db, batch, 0)
 
     def copy(self, path: Path) -> None:
@@ -196,7 +212,10 @@ class RocksStore:
             scan.stop()
         self._meta = None
         try:
-            db.close()
+            try:
+                self._marks.close()
+            finally:
+                db.close()
         except Exception as exc:
             raise self._failed(exc) from exc
 
@@ -267,7 +286,7 @@ class RocksStores:
         self.folder = folder
         self._budget = Budget(memory_bytes)
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> RocksStore:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> RocksStore:
         """See `StoreFactory.open`. About 10 ms."""
         path = self.folder / store_name(table, partition)
         try:
@@ -278,18 +297,23 @@ class RocksStores:
         options = self._budget.options()
         refuse_foreign(path, options)
         try:
-            db = Rdict(str(path), options, {META: self._budget.options(MIB)})
+            known = families(path, self._budget, options)
+            db = Rdict(str(path), options, known)
         except Exception as exc:
             raise not_opened(path, exc) from exc
-        identity = Identity(table, partition, FORMAT, partitions)
+        identity = Identity(table, partition, FORMAT, partitions, source)
         try:
             make(path, db, identity)
-            return RocksStore(path, db, identify(path, db, identity))
+            position = identify(path, db, identity)
+            return RocksStore(path, db, position, self._marked(db, known))
         except BaseException:
             db.close()
             raise
 
-    def read(self, table: str, partition: int) -> RocksStore:
+    def _marked(self, db: Rdict, known: Collection[str]) -> Marks:
+        return Marks(db, self._budget.options(), there=MARKS in known)
+
+    def read(self, table: str, partition: int, source: str = "") -> RocksStore:
         """A store as it is now, for reading alone: its worker may run and is not disturbed.
 
         Rows and position are of one moment, up to the last write.
@@ -304,14 +328,17 @@ class RocksStores:
         refuse_foreign(path, options)
         for tried in range(OPEN_TRIES):
             try:
-                db = Rdict(str(path), options, {META: self._budget.options(MIB)}, AccessType.read_only(False))
+                known = families(path, self._budget, options)
+                db = Rdict(str(path), options, known, AccessType.read_only(False))
                 break
             except Exception as exc:
                 if tried == OPEN_TRIES - 1 or not any(sign in str(exc) for sign in _PASSING):
                     raise not_opened(path, exc) from exc
                 time.sleep(0.01)
         try:
-            return RocksStore(path, db, identify(path, db, Identity(table, partition, FORMAT)), read_only=True)
+            expected = Identity(table, partition, FORMAT, source=source)
+            position = identify(path, db, expected)
+            return RocksStore(path, db, position, self._marked(db, known), read_only=True)
         except BaseException:
             db.close()
             raise
@@ -322,7 +349,8 @@ class RocksStores:
         if not path.exists():
             return
         try:  # the lock comes first, before RocksDB reads what may be damaged
-            Rdict(str(path), self._budget.options(), {META: self._budget.options(MIB)}).close()
+            options = self._budget.options()
+            Rdict(str(path), options, families(path, self._budget, options)).close()
         except Exception as exc:
             error = not_opened(path, exc)
             if isinstance(error, StoreLocked):

@@ -191,7 +191,7 @@ class Snapshots:
         store.copy(copy)
         return copy, store.position
 
-    def publish(self, table: str, partition: int, partitions: int, copy: Path, position: int) -> str:
+    def publish(self, table: str, partition: int, partitions: int, copy: Path, position: int, source: str = "") -> str:
         """Upload a copy, the manifest last; then remove all but the newest `KEEP`. The copy is removed too.
 
         Returns:
@@ -202,7 +202,8 @@ class Snapshots:
             files = {file.name: _File(file.stat().st_size, _sha256(file)) for file in sorted(copy.iterdir())}
             for file in files:
                 self._place.upload(copy / file, f"{name}/{file}")
-            manifest = _Manifest(Identity(table, partition, FORMAT, partitions), position, time.time(), files)
+            identity = Identity(table, partition, FORMAT, partitions, source)
+            manifest = _Manifest(identity, position, time.time(), files)
             self._place.write(f"{name}/{MANIFEST}", msgspec.json.encode(manifest))
         finally:
             shutil.rmtree(copy.parent, ignore_errors=True)
@@ -218,7 +219,7 @@ class Snapshots:
         at = self._at(table, partition)
         return [f"{at}/{name}" for name in sorted(self._place.folders(at), reverse=True)]
 
-    def fetch(self, table: str, partition: int, partitions: int, path: Path) -> int | None:
+    def fetch(self, table: str, partition: int, partitions: int, path: Path, source: str = "") -> int | None:
         """Make a store's folder from the newest snapshot that is whole; one that is not is told in the log.
 
         Returns:
@@ -228,7 +229,7 @@ class Snapshots:
             part = path.with_name(f".{path.name}.part")
             shutil.rmtree(part, ignore_errors=True)
             try:
-                position = self._fetch(name, Identity(table, partition, FORMAT, partitions), part)
+                position = self._fetch(name, Identity(table, partition, FORMAT, partitions, source), part)
                 if position is None:
                     continue  # never published
                 part.rename(path)
@@ -271,13 +272,13 @@ class SnapshotStores:
     def __init__(self, stores: RocksStores, snapshots: Snapshots) -> None:
         self.stores, self.snapshots = stores, snapshots
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> RocksStore:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> RocksStore:
         """See `StoreFactory.open`."""
         path = self.stores.folder / store_name(table, partition)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.snapshots.fetch(table, partition, partitions, path)
-        return self.stores.open(table, partition, partitions)
+            self.snapshots.fetch(table, partition, partitions, path, source)
+        return self.stores.open(table, partition, partitions, source)
 
     def discard(self, table: str, partition: int) -> None:
         """See `StoreFactory.discard`."""

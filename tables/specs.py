@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Literal
 
 from penstock.tables.serdes import Serde
+
+ENDLESS_MS = 2**63 - 1
 
 
 def _same(state: Any) -> Any:
@@ -20,6 +24,12 @@ class TableSpec:
         key, row: codecs of the keys and of the rows as they are stored.
         view: what a reader of the table sees of a stored row (an aggregate's result, made from its state).
         key_type, value_type: types of the keys and of what a reader sees.
+        source: the compacted topic that it is read straight from: that topic is its changelog, and the store's position
+            is an offset of it. Default None: it has a changelog of its own.
+        everywhere: every worker holds all of its partitions: a global table.
+        set_key: codec of the keys of a table of sets, whose rows are its members: `key` is that of (key, member) there.
+        ttl: how long a row lives after it was written, in event time; FOREVER where only some writes say so. Default
+            None: rows do not expire, and no write can make one.
     """
 
     name: str
@@ -28,6 +38,45 @@ class TableSpec:
     view: Callable[[Any], Any] = _same
     key_type: Any = None
     value_type: Any = None
+    source: str | None = None
+    everywhere: bool = False
+    set_key: Serde[Any] | None = None
+    ttl: timedelta | Literal["forever"] | None = None
+
+    @property
+    def kind(self) -> str:
+        """keyed, global or set."""
+        return "global" if self.everywhere else "keyed" if self.set_key is None else "set"
+
+    @cached_property
+    def ttl_ms(self) -> int | None:
+        """`ttl` in ms."""
+        return ttl_ms(self.ttl)
+
+    def changelog(self, app_id: str) -> str:
+        """The topic that it is restored from."""
+        return self.source or changelog_topic(app_id, self.name)
+
+
+def ttl_ms(ttl: timedelta | Literal["forever"] | None) -> int | None:
+    """A time to live in ms; None where there is none.
+
+    >>> from datetime import timedelta
+    >>> ttl_ms(timedelta(minutes=1))
+    60000
+
+    Raises:
+        TypeError, ValueError: it is no timedelta, or less than a millisecond.
+    """
+    if ttl is None:
+        return None
+    if ttl == "forever":
+        return ENDLESS_MS
+    if not isinstance(ttl, timedelta):
+        raise TypeError(f"ttl={ttl!r} is not a timedelta")
+    if (ms := ttl // timedelta(milliseconds=1)) < 1:
+        raise ValueError(f"ttl={ttl!r} is less than a millisecond")
+    return ms
 
 
 def changelog_topic(app_id: str, table: str) -> str:

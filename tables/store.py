@@ -21,6 +21,7 @@ __all__ = [
     "StoreFactory",
     "StoreLocked",
     "StoreMismatch",
+    "StoreMoved",
     "lock_holder",
     "store_name",
 ]
@@ -58,9 +59,26 @@ class StoreLocked(StoreError):
 class StoreMismatch(StoreError):
     """What lies there is not this table's partition, or was written in another format."""
 
-    def __init__(self, path: str, what: str) -> None:
-        advice = "Use another state folder, or delete this one: its table is then restored from the changelog"
-        super().__init__(path, what, advice)
+    def __init__(self, path: str, what: str, advice: str = "") -> None:
+        usual = "Use another state folder, or delete this one: its table is then restored from the changelog"
+        super().__init__(path, what, advice or usual)
+
+
+class StoreMoved(StoreMismatch):
+    """The store is this table's, and its position counts the offsets of another topic: the table was given a changelog
+    of its own since, or is read straight from its source topic since.
+
+    Attributes:
+        was, now: the topic that it was and is read straight from; empty for a changelog of its own.
+    """
+
+    def __init__(self, path: str, was: str, now: str) -> None:
+        told = [f"straight from topic {topic!r}" if topic else "from a changelog of its own" for topic in (was, now)]
+        advice = "Let the group read that topic from its beginning again (`penstock groups reset`), without this folder"
+        if now:
+            advice = "Delete this folder: its table is then restored from the topic"
+        super().__init__(path, f"its table was read {told[0]}, and now is {told[1]}", advice)
+        self.was, self.now = was, now
 
 
 class StoreCorrupt(StoreError):
@@ -80,6 +98,10 @@ class StoreClosed(StoreError):
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "the store is closed", "Open it anew; its worker may have lost the partition")
+
+
+Changes = Iterable[tuple[bytes, bytes | None]]
+"""Keys and values; None deletes the key. Of several of one key the last one counts."""
 
 
 class Store(Protocol):
@@ -106,21 +128,30 @@ class Store(Protocol):
         """
         ...
 
-    def write(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
-        """Write rows and position in one atomic step.
+    def get_marks(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """As `get_many`, of the marks: a second space of keys, for what is kept about rows beside them."""
+        ...
+
+    def scan_marks(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """As `scan`, of the marks."""
+        ...
+
+    def write(self, rows: Changes, position: int, marks: Changes = ()) -> None:
+        """Write rows, position and marks in one atomic step.
 
         What is written survives the death of the process. A power failure may take the latest writes, whole ones.
 
         Args:
             rows: keys and values; None deletes the key. Of several rows of one key the last one counts.
             position: the next changelog offset to apply; may be lower than before.
+            marks: as rows, in the space of the marks.
 
         Raises:
             ValueError: the position is negative.
         """
         ...
 
-    def load(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+    def load(self, rows: Changes, position: int, marks: Changes = ()) -> None:
         """As `write`, for filling a store: quicker; what is loaded becomes durable later, in order, or with `settle`.
 
         A death of the process may take the latest loads, whole ones: rows and position are then those of an earlier
@@ -133,7 +164,7 @@ class Store(Protocol):
         ...
 
     def clear(self) -> None:
-        """Delete every row and set the position to 0, in one atomic step."""
+        """Delete every row and mark and set the position to 0, in one atomic step."""
         ...
 
     def close(self) -> None:
@@ -148,16 +179,18 @@ class Store(Protocol):
 class StoreFactory(Protocol):
     """Opens the stores of one worker."""
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> Store:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> Store:
         """The store of one partition of a table: what it held when it was closed, or a new and empty one.
 
         Args:
             table: its name.
             partition: counts from 0.
             partitions: how many the table has, to be compared with what the store was made for. Default 0: not known.
+            source: the topic that the table is read straight from. Default empty: it has a changelog of its own.
 
         Raises:
             StoreLocked: it is open already.
+            StoreMoved: its position counts the offsets of another topic.
             StoreCorrupt: it cannot be read.
             StoreMismatch: what lies there is another table's, of another partition count, or of another format.
             StoreError: it cannot be opened or made.

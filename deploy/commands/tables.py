@@ -120,13 +120,18 @@ async def _ends(broker: str, security: Security, parts: list[Any]) -> dict[tuple
 def get(
     module: str, table: str, key: str, data: str | None, groups: tuple[str, ...], slot: str | None, as_json: bool
 ) -> None:
-    """The row of KEY, which is JSON (a text needs no quotes). Exit code 1: there is none."""
+    """The row of KEY, which is JSON (a text needs no quotes); of a table of sets, its members. Exit code 1: none."""
     from penstock.deploy.commands.output import print_json
     from penstock.deploy.commands.typed import plain
     from penstock.deploy.stored import newest
 
     parts = newest(_some(_parts(module, data, groups, slot, table), data))
     for part in parts:
+        if part.table.set_key is not None:
+            if members := _members(part, key):
+                print_json(members)
+                return
+            continue
         raw = _key(part, key)
         with part.reading() as held:
             row = held.load((raw,))[raw]
@@ -141,12 +146,22 @@ def get(
     sys.exit(1)
 
 
+def _members(part: Any, key: str) -> list[Any]:
+    from penstock.deploy.commands.typed import plain
+    from penstock.tables.partition import prefix_end
+
+    first = _key(part, key)
+    prefix = len(first).to_bytes(4) + first
+    with part.reading() as held:
+        return [plain(part.table.key.decode(raw)[1]) for raw, _ in held.items(prefix, prefix_end(prefix))]
+
+
 def _key(part: Any, text: str) -> bytes:
     """A key as its table's codec has it, from JSON; a text may come without its quotes."""
     from penstock.deploy.commands.typed import Reader
     from penstock.tables.errors import PenstockError
 
-    serde = part.table.key
+    serde = part.table.set_key or part.table.key
     try:
         return bytes(serde.encode(Reader(serde).json(text.encode())))
     except Exception as exc:
@@ -183,15 +198,11 @@ def scan(
     from itertools import islice
 
     from penstock.deploy.commands.output import print_json, print_table
-    from penstock.deploy.commands.typed import plain
     from penstock.deploy.stored import newest
 
     parts = newest(_some(_parts(module, data, groups, slot, table), data))
     rows = list(islice(_scanned(parts, start, end, prefix), limit))
-    found = [
-        {"partition": part.partition, "key": plain(part.table.key.decode(raw)), "value": plain(part.table.view(row))}
-        for part, raw, row in rows
-    ]
+    found = [{"partition": part.partition, **_shown(part, raw, row)} for part, raw, row in rows]
     if as_json:
         print_json(found)
         return
@@ -201,12 +212,25 @@ def scan(
     print_table(("partition", "key", "value"), shown)
 
 
+def _shown(part: Any, raw: bytes, row: Any) -> dict[str, Any]:
+    """A row as it is printed; of a table of sets, a member."""
+    from penstock.deploy.commands.typed import plain
+
+    key, value = part.table.key.decode(raw), part.table.view(row)
+    if part.table.set_key is not None:
+        key, value = key
+    return {"key": plain(key), "value": plain(value)}
+
+
 def _scanned(
     parts: list[Any], start: str | None, end: str | None, prefix: str | None
 ) -> Iterator[tuple[Any, bytes, Any]]:
+    from penstock.tables.errors import PenstockError
     from penstock.tables.partition import prefix_end
 
     for part in parts:
+        if part.table.set_key is not None and (start, end, prefix) != (None, None, None):
+            raise PenstockError(f"table {part.table.name!r} is one of sets; `penstock tables get` gives one of them")
         first = b"" if start is None else _key(part, start)
         last = None if end is None else _key(part, end)
         if prefix is not None:

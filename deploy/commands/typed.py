@@ -25,6 +25,8 @@ def topic_of(module: str, name: str) -> Topic[Any, Any]:
         for inlet in (inlet for stage in group.stages for inlet in stage.inlets):
             known.setdefault(inlet.topic, Topic(inlet.topic, key=inlet.key, value=inlet.value))
         for table, _ in group.tables:
+            if table.source is not None:
+                continue
             changelog = changelog_topic(group.app_id, table.name)
             row = replace(table.row, nullable=True)  # a row that is gone
             known[changelog] = Topic(changelog, key=table.key, value=row)

@@ -46,6 +46,30 @@ def test_the_newest_is_taken_and_old_ones_go(snapshots: Snapshots, tmp_path: Pat
     assert not list((tmp_path / "scratch").iterdir())
 
 
+def test_marks_are_part_of_it(snapshots: Snapshots, tmp_path: Path) -> None:
+    store = RocksStores(tmp_path / "tables").open("planes", 0)
+    store.write([(b"a", b"1")], 5, [(b"mark", b"x")])
+    copy, at = snapshots.take(store, tmp_path / "scratch")
+    store.close()
+    snapshots.publish("planes", 0, 4, copy, at)
+    shutil.rmtree(tmp_path / "tables")
+    again = SnapshotStores(RocksStores(tmp_path / "tables"), snapshots).open("planes", 0, 4)
+    assert (again.get_marks([b"mark"]), again.get_many([b"a"]), again.position) == ([b"x"], [b"1"], 5)
+    again.close()
+
+
+def test_one_of_another_topics_offsets_is_refused(
+    snapshots: Snapshots, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The table is read straight from its topic since."""
+    take(snapshots, tmp_path, 10)
+    shutil.rmtree(tmp_path / "tables")
+    store = SnapshotStores(RocksStores(tmp_path / "tables"), snapshots).open("planes", 0, 4, "planes")
+    assert store.position == 0
+    store.close()
+    assert "it holds table 'planes', partition 0 of 4, format 1, not " in caplog.text
+
+
 def test_one_that_is_not_right_is_passed_over(
     snapshots: Snapshots, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,11 +19,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from penstock.tables import rocksdb
 from penstock.tables.memory import MemoryStores
 from penstock.tables.rocksdb import RocksStores
-from penstock.tables.store import Store, StoreClosed, StoreCorrupt, StoreError, StoreFactory, StoreLocked, StoreMismatch
+from penstock.tables.store import (
+    Store,
+    StoreClosed,
+    StoreCorrupt,
+    StoreError,
+    StoreFactory,
+    StoreLocked,
+    StoreMismatch,
+    StoreMoved,
+)
 
 # Few enough to meet often; the longer ones are the names the RocksDB store uses for itself.
 KEYS = st.binary(max_size=2) | st.sampled_from([b"a", b"ab", b"b", b"\xff", b"\xff\xff\xff", b"position", b"identity"])
 VALUES = st.none() | st.binary(max_size=6)
+CHANGES = st.lists(st.tuples(KEYS, VALUES), max_size=8)
 POSITIONS = st.integers(0, 2**63 - 1)
 
 
@@ -36,6 +46,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="stores"))
         self.rows: list[dict[bytes, bytes]] = [{}, {}]
+        self.marks: list[dict[bytes, bytes]] = [{}, {}]
         self.positions = [0, 0]
         self.scans: list[tuple[int, Iterator[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]] = []
 
@@ -44,9 +55,26 @@ class StoreMachine(RuleBasedStateMachine):
         self.factory = type(self).make(self.folder)
         self.stores: list[Store] = [self.factory.open("planes", p) for p in (0, 1)]
 
-    @rule(p=st.integers(0, 1), rows=st.lists(st.tuples(KEYS, VALUES), max_size=8), position=POSITIONS)
-    def write(self, p: int, rows: list[tuple[bytes, bytes | None]], position: int) -> None:
-        self.stores[p].write(iter(rows), position)
+    def marked(self, p: int, marks: list[tuple[bytes, bytes | None]]) -> None:
+        known = self.marks[p] | dict(marks)
+        self.marks[p] = {key: value for key, value in known.items() if value is not None}
+
+    @rule(p=st.integers(0, 1), keys=st.lists(KEYS, max_size=6), start=KEYS, end=st.none() | KEYS)
+    def read_marks(self, p: int, keys: list[bytes], start: bytes, end: bytes | None) -> None:
+        assert self.stores[p].get_marks(keys) == [self.marks[p].get(key) for key in keys]
+        wanted = sorted((k, v) for k, v in self.marks[p].items() if start <= k and (end is None or k < end))
+        assert list(self.stores[p].scan_marks(start, end)) == wanted
+
+    @rule(p=st.integers(0, 1), rows=CHANGES, position=POSITIONS, marks=CHANGES)
+    def write(
+        self,
+        p: int,
+        rows: list[tuple[bytes, bytes | None]],
+        position: int,
+        marks: list[tuple[bytes, bytes | None]],
+    ) -> None:
+        self.stores[p].write(iter(rows), position, iter(marks))
+        self.marked(p, marks)
         for key, value in rows:
             if value is None:
                 self.rows[p].pop(key, None)
@@ -54,9 +82,16 @@ class StoreMachine(RuleBasedStateMachine):
                 self.rows[p][key] = value
         self.positions[p] = position
 
-    @rule(p=st.integers(0, 1), rows=st.lists(st.tuples(KEYS, VALUES), max_size=8), position=POSITIONS)
-    def load(self, p: int, rows: list[tuple[bytes, bytes | None]], position: int) -> None:
-        self.stores[p].load(iter(rows), position)
+    @rule(p=st.integers(0, 1), rows=CHANGES, position=POSITIONS, marks=CHANGES)
+    def load(
+        self,
+        p: int,
+        rows: list[tuple[bytes, bytes | None]],
+        position: int,
+        marks: list[tuple[bytes, bytes | None]],
+    ) -> None:
+        self.stores[p].load(iter(rows), position, iter(marks))
+        self.marked(p, marks)
         self.rows[p] |= dict(rows)  # type: ignore[arg-type]
         self.rows[p] = {key: value for key, value in self.rows[p].items() if value is not None}
         self.positions[p] = position
@@ -73,7 +108,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.scans = [scan for scan in self.scans if scan[0] != p]
         self.factory.discard("planes", p)
         self.stores[p] = self.factory.open("planes", p)
-        self.rows[p], self.positions[p] = {}, 0
+        self.rows[p], self.marks[p], self.positions[p] = {}, {}, 0
 
     @rule(p=st.integers(0, 1), keys=st.lists(KEYS, max_size=6))
     def get_many(self, p: int, keys: list[bytes]) -> None:
@@ -105,7 +140,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(p=st.integers(0, 1))
     def clear(self, p: int) -> None:
         self.stores[p].clear()
-        self.rows[p], self.positions[p] = {}, 0
+        self.rows[p], self.marks[p], self.positions[p] = {}, {}, 0
 
     @rule(p=st.integers(0, 1))
     def reopen(self, p: int) -> None:
@@ -148,12 +183,35 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> StoreFactory:
     return MemoryStores() if request.param == "memory" else RocksStores(tmp_path)
 
 
+def test_a_store_of_another_topics_offsets_is_told(stores: StoreFactory) -> None:
+    """Read straight from its topic since, or no more."""
+    store = stores.open("planes", 0)
+    store.write([(b"a", b"1")], 3)
+    store.close()
+    with pytest.raises(StoreMoved, match="was read from a changelog of its own, and now is straight from topic 'p'"):
+        stores.open("planes", 0, source="p")
+    stores.discard("planes", 0)
+    stores.open("planes", 0, source="p").close()
+    with pytest.raises(
+        StoreMoved, match="was read straight from topic 'p', and now is from a changelog of its own"
+    ) as e:
+        stores.open("planes", 0)
+    assert (e.value.was, e.value.now) == ("p", "")
+    with pytest.raises(StoreMismatch):
+        stores.open("planes", 0, source="other")
+    again = stores.open("planes", 0, source="p")
+    assert again.position == 0
+    again.close()
+
+
 @pytest.mark.parametrize(
     "use",
     [
         lambda store: store.position,
         lambda store: store.get_many([b"k"]),
         lambda store: store.scan(),
+        lambda store: store.get_marks([b"k"]),
+        lambda store: store.scan_marks(),
         lambda store: store.write([], 1),
         lambda store: store.clear(),
         len,

@@ -28,6 +28,7 @@ pipeline = Pipeline("flights")
 group = pipeline.group("delays")
 stream = group.stream(flights)
 plane_table = group.table("planes", planes)
+all_planes = group.global_table("all-planes", planes)
 number_table = group.table("numbers", by_number)
 
 
@@ -79,6 +80,11 @@ stream.reduce("reduce", take_either)  # error
 stream.aggregate("count", Delays, flights=Sum("delay")).map(lambda delay: delay.flihgts)  # error
 group.stream(flights, time=of_a_plane)  # error
 plane_table["N1"] = "a plane"  # error
+plane_table.put("N1", Plane(1), ttl=5)  # error
+stream.join(all_planes, with_plane)  # error
+stream.join_global(plane_table, carrier, with_plane)  # error
+stream.join_global(all_planes, number, with_plane)  # error
+all_planes["N1"] = Plane(1)  # error
 plane_table[5]  # error
 names.send(key=5, value="UA")  # error
 

@@ -8,14 +8,17 @@ from typing import assert_type
 import msgspec
 
 from penstock.pipelines import (
+    FOREVER,
     AgentStream,
     Aggregated,
     Count,
+    GlobalTable,
     Group,
     Max,
     Mean,
     Pipeline,
     Record,
+    SetTable,
     Stream,
     Sum,
     Table,
@@ -130,7 +133,13 @@ by_plane.join(fleet, seats_of).to(seats)
 by_plane.left_join(fleet, seats_if_known).to(seats)
 by_plane.join(summary.table, lambda flight, delay: delay.flights, value=int).to(seats)
 
-seen = assert_type(group.table("seen", key=str, value=int), Table[str, int])
+carriers = assert_type(group.global_table("carriers", planes), GlobalTable[str, Plane])
+assert_type(stream.join_global(carriers, carrier, seats_of), Stream[str, int])
+stream.left_join_global(carriers, lambda flight: flight.tailnum, seats_if_known).to(seats)
+assert_type(grouped.fold("lately", int, add, ttl=timedelta(days=1)), Aggregated[str, int])
+visited = assert_type(group.set_table("visited", key=str, value=int, ttl=FOREVER), SetTable[str, int])
+
+seen = assert_type(group.table("seen", key=str, value=int, ttl=FOREVER), Table[str, int])
 
 
 @group.agent(flights, to=seats)
@@ -142,6 +151,10 @@ async def count(events: AgentStream[str, Flight]) -> AsyncIterator[int]:
         seen[key] = seen.get(key, 0) + 1
         assert_type(seen[key], int)
         assert_type(seen.get(key), int | None)
+        seen.put(key, 1, ttl=timedelta(hours=1))
+        visited.add(key, 1, ttl=timedelta(hours=1))
+        assert_type(list(visited.members(key)), list[int])
+        assert_type(carriers.get(key), Plane | None)
         await planes.send(key=key, value=Plane(seen[key]))
         yield seen[key]
 
@@ -162,3 +175,5 @@ def test_delays() -> None:
         assert_type(driver.values(seats), list[int])
         assert_type(driver.latest(delays), dict[str, Delays])
         assert_type(driver.table(summary.table)["UA"].flights, int)
+        assert_type(driver.table(visited)["UA1"], set[int])
+        assert_type(driver.table(carriers)["N1"], Plane)

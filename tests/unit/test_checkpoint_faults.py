@@ -220,7 +220,7 @@ def test_a_transaction_that_fails(transaction: type[MemoryTransaction]) -> None:
 class FullDisk(MemoryStores):
     """Partition 1 cannot be written once it has rows."""
 
-    def open(self, table: str, partition: int, partitions: int = 0) -> Any:
+    def open(self, table: str, partition: int, partitions: int = 0, source: str = "") -> Any:
         store = super().open(table, partition)
         return Full(store) if partition == 1 else store
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.agents.group import GroupRuntime
 from penstock.agents.memory import MemoryBroker, MemoryTransaction, Row
+from penstock.agents.operators import Headers
 from penstock.pipelines import Count, Delivery, Pipeline, Sum, Topic, TopologyDriver
 from penstock.pipelines.compiling import compile_group
 from penstock.pipelines.describing import describe, mermaid, text
@@ -84,8 +85,10 @@ class Perilous(MemoryTransaction):
         await super().spill()
         self.fuse.burn()
 
-    async def send_changelog(self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
-        await super().send_changelog(topic, partition, rows)
+    async def send_changelog(
+        self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], headers: Headers = None
+    ) -> None:
+        await super().send_changelog(topic, partition, rows, headers)
         self.fuse.burn()
 
     async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:

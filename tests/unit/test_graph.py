@@ -78,7 +78,7 @@ pipeline shop  [{fingerprint}]
       1. aggregate 'summary' (count=Count, most=Max)
       2. left_join with 'names' (named)
       3. to 'summaries'
-    table names: str -> str, changelog shop.items-names-changelog
+    table names: str -> str, changelog names
     table summary: str -> Summary, changelog shop.items-summary-changelog
   group alerts  (shop.alerts)
     stage alert <- expensive

@@ -79,6 +79,7 @@ def test_the_cache_is_bounded_over_checkpoints(part: TablePartition, monkeypatch
     for round_ in range(4):
         put(part, {b"%d" % n: n for n in range(round_ * 4, round_ * 4 + 4)})
         part.flush(part.staged(), round_ + 1)
+        part.trim()
         assert len(part.rows) <= 10
     assert len(list(part.items())) == 16
 
