@@ -58,10 +58,11 @@ class BatchConsumer(driver.Consumer):
     @Service.task
     async def _commit_handler(self) -> None:
         """Replaces Faust's task of this name."""
-        checkpointer = self.app.checkpointer
+        checkpointer, due = self.app.checkpointer, self.app.runtime.checkpoint_due
         pause = checkpointer.interval
         while not self.should_stop:
-            await self.sleep(pause)
+            await self.wait(due.wait(), timeout=pause)
+            due.clear()
             started = time.monotonic()
             await checkpointer.run()
             # Under a backlog a checkpoint is long; it may take a fifth of the time, not more.

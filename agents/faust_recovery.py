@@ -26,6 +26,9 @@ WRITERS = 2
 FETCH_BYTES = 4 << 20
 """Of a changelog partition at once. A store takes thousands of records in one write as quickly as it takes one."""
 
+FETCHED_BYTES = 16 << 20
+"""Of all changelog partitions at once: each byte is there several times until it is written."""
+
 REPORT_SECONDS = 5.0
 """Between progress lines of a recovery."""
 
@@ -133,7 +136,7 @@ class BatchRecovery(Recovery):
         app.flow_control.resume()
         consumer.resume_flow()
         self._bulk, self._replayed = True, 0
-        consumer._thread.fetch_at_once(FETCH_BYTES)
+        consumer._thread.fetch_at_once(min(FETCH_BYTES, FETCHED_BYTES // len(parts)))
         await app._fetcher.maybe_start()
 
         def left() -> int:

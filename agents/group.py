@@ -15,6 +15,7 @@ from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
+from penstock.tables.memory_budget import RowBudget
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec, changelog_topic
 from penstock.tables.store import Store, StoreCorrupt, StoreFactory
@@ -118,6 +119,7 @@ class GroupRuntime:
         outbox: takes outputs.
         transaction: takes checkpoints.
         at_step: fault points of the checkpoint, for tests.
+        rows: memory for decoded rows.
     """
 
     def __init__(
@@ -127,11 +129,12 @@ class GroupRuntime:
         outbox: Outbox,
         transaction: Transaction,
         at_step: Callable[[int], None] = lambda step: None,
+        rows: RowBudget = RowBudget(),  # noqa: B008 - without state
     ) -> None:
         self.spec, self.stores, self.outbox, self.transaction = spec, stores, outbox, transaction
         self.partitions: Mapping[str, int] = {}
         """Partition counts of the topics it writes; set before the first batch."""
-        self.checkpoint = Checkpoint(transaction, self.parts, at_step)
+        self.checkpoint = Checkpoint(transaction, self.parts, at_step, rows)
         self.stages = {topic: stage for stage in self._compile() for topic in stage.spec.topics}
         self.records = 0
         self.progress: dict[Partition, int] = {}
@@ -140,6 +143,8 @@ class GroupRuntime:
         """Batches in flight, for a watchdog to name."""
         self.moved = asyncio.Event()
         """Set after each batch."""
+        self.checkpoint_due = asyncio.Event()
+        """Set where the rows take more memory than they may: a checkpoint lets go of them."""
         self._specs = {table.name: table for table in spec.tables}
         self._parts: dict[tuple[str, int], TablePartition] = {}
         self._partitioners: dict[str, Partitioner] = {}
@@ -177,6 +182,8 @@ class GroupRuntime:
         self.progress[source] = batch.next
         self.records += len(batch)
         self.moved.set()
+        if checkpoint.rows.exceeded(self._parts.values()):
+            self.checkpoint_due.set()
         return True
 
     def emit(

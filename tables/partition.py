@@ -7,8 +7,10 @@ from penstock.tables.errors import PenstockError
 from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store
 
-CACHE_ROWS = 200_000
-"""Decoded rows kept over checkpoints, about 100 MB of small ones; past it the next checkpoint starts anew."""
+ROW_BYTES = 250
+"""Of a row in memory, besides its contents: its place in a dict (100), headers of its key and its objects."""
+DECODED = 3
+"""Bytes that a byte of an encoded row takes once it is decoded, about: numbers and short texts have headers."""
 
 
 def prefix_end(prefix: bytes) -> bytes | None:
@@ -36,12 +38,29 @@ class TablePartition:
         position: the changelog offset up to which the store is written.
     """
 
-    __slots__ = ("_dirty", "partition", "rows", "spec", "store", "topic")
+    __slots__ = ("_dirty", "_encoded", "partition", "rows", "spec", "store", "topic")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         self.spec, self.topic, self.partition, self.store = spec, topic, partition, store
         self.rows: dict[bytes, Any] = {}
         self._dirty: set[bytes] = set()
+        self._encoded = 0  # bytes of a row and its key, as lately seen
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory `rows` takes, from the number of rows and the size of those lately encoded."""
+        return len(self.rows) * (ROW_BYTES + DECODED * self._encoded)
+
+    def release(self) -> None:
+        """Let go of the rows that are in the store. Not while a batch is in flight: its steps hold on to them."""
+        rows = self.rows
+        self.rows = {key: rows[key] for key in self._dirty}
+
+    def _weigh(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """A look at some of them, for `held_bytes`."""
+        some = rows[:: 1 + len(rows) // 100]
+        mean = sum(len(key) + len(raw or b"") for key, raw in some) // len(some)
+        self._encoded = (3 * self._encoded + mean) // 4 if self._encoded else mean
 
     @property
     def position(self) -> int:
@@ -54,7 +73,9 @@ class TablePartition:
         missing = [key for key in keys if key not in rows]
         if missing:
             decode = self.spec.row.decode
-            for key, raw in zip(missing, self.store.get_many(missing), strict=True):
+            found = list(zip(missing, self.store.get_many(missing), strict=True))
+            self._weigh(found)
+            for key, raw in found:
                 rows[key] = None if raw is None else self._decode(decode, key, raw)
         return rows
 
@@ -74,14 +95,15 @@ class TablePartition:
     def staged(self) -> list[tuple[bytes, bytes | None]]:
         """The changed rows, encoded: what the changelog gets. One per key, however often it changed."""
         rows, encode = self.rows, self.spec.row.encode
-        return [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+        staged = [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+        if staged:
+            self._weigh(staged)
+        return staged
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """Write what `staged` gave, committed up to the changelog offset `position`, in one atomic write."""
         self.store.write(staged, position)
         self._dirty = set()
-        if len(self.rows) > CACHE_ROWS:
-            self.rows = {}
 
     def drop(self) -> None:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""

@@ -74,15 +74,6 @@ def test_items_can_be_changed_while_they_are_read(part: TablePartition) -> None:
     assert dict(part.items()) == {b"a": 2, b"a!": 0, b"b": 2, b"b!": 0}
 
 
-def test_the_cache_is_bounded_over_checkpoints(part: TablePartition, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CACHE_ROWS", 10)
-    for round_ in range(4):
-        put(part, {b"%d" % n: n for n in range(round_ * 4, round_ * 4 + 4)})
-        part.flush(part.staged(), round_ + 1)
-        assert len(part.rows) <= 10
-    assert len(list(part.items())) == 16
-
-
 def test_a_cleared_partition_is_empty_and_at_the_beginning(part: TablePartition) -> None:
     put(part, {b"a": 1})
     part.flush(part.staged(), 5)
