@@ -119,14 +119,18 @@ class BatchRecovery(Recovery):
         app, consumer = self.app, self.app.consumer
         parts = {tp: self.part(tp) for tp in self.active_tps | self.standby_tps}
         tps = [TopicPartition(*tp) for tp in parts]
+        ids = await self._got(consumer._thread.topic_ids({tp.topic for tp in tps}))
         first = await self._got(consumer.earliest_offsets(*tps))
         # The high watermark, not the last stable offset: a commit's offsets and its changelog markers are separate
         # writes, and the last stable offset may lie before records whose source offsets are committed already.
         ends = await self._got(consumer._thread.end_offsets_uncommitted(tps))
         begin = {}
         for tp, part in parts.items():
+            if part.follow(ids.get(tp.topic, "")):
+                log.warning("%s: the changelog was deleted and made anew since: the store is restored from it", _at(tp))
             if part.position > ends[TopicPartition(*tp)]:
-                log.warning("%s: the store is at %d, past the end of its changelog: restored anew", tp, part.position)
+                at = part.position
+                log.warning("%s: the store is at %d, past the end of its changelog: restored anew", _at(tp), at)
                 part.clear()
             begin[tp] = max(part.position, first[TopicPartition(*tp)])
             if part.position < begin[tp]:
@@ -228,6 +232,10 @@ class BatchRecovery(Recovery):
 
     def _is_changelog_tp(self, tp: Any) -> bool:
         return tp.topic in self.tables.changelog_topics
+
+
+def _at(tp: Any) -> str:
+    return f"{tp.topic}[{tp.partition}]"
 
 
 async def _tick(event: asyncio.Event) -> None:

@@ -151,6 +151,20 @@ class TablePartition:
         """Make what was applied in bulk durable."""
         self.store.settle()
 
+    def follow(self, changelog_id: str) -> bool:
+        """The changelog has this id now. Where the store is of another topic of that name, it is emptied.
+
+        Returns:
+            Whether it was.
+        """
+        known = self.store.changelog_id
+        if known == changelog_id or not changelog_id:
+            return False
+        if known:
+            self.clear()
+        self.store.follow(changelog_id)
+        return bool(known)
+
     def clear(self) -> None:
         """Empty the store: it is filled anew from the beginning of its changelog."""
         self.drop()

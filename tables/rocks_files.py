@@ -31,6 +31,7 @@ META = "penstock"
 """The column family of identity and position."""
 IDENTITY = b"identity"
 POSITION = b"position"
+CHANGELOG = b"changelog"
 CORRUPT = "CORRUPT"
 """A file that says why the store must be restored."""
 

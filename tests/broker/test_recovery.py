@@ -5,81 +5,20 @@ import re
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from penstock.deploy import KafkaServer
 from penstock.deploy.stored import stored_parts
 from tests.broker.cli import answer
-from tests.broker.counting import PARTITIONS, Counting, Number
-from tests.broker.running import PENSTOCK, process, produce, until
-
-COUNT = 20_000
-REPLAYED = re.compile(r"replayed (\d+) changelog records")
-
-
-def numbered(count: int, start: int = 0) -> list[tuple[str, Number, int]]:
-    return [(f"k{n}", Number(n), 1_357_000_000_000 + n) for n in range(start, start + count)]
-
-
-class Workers:
-    """Workers of the counting group, their folder and their logs."""
-
-    def __init__(self, kafka: KafkaServer, counting: Counting, module: str, folder: Path) -> None:
-        self.broker, self.counting, self.module, self.folder = kafka.bootstrap, counting, module, folder
-
-    def start(self, name: str, slot: str = "0", **environment: str) -> Any:
-        data = ("--data", str(self.folder / "data"), "--loglevel", "info")
-        command = (*PENSTOCK, "worker", self.module, "--group", "count", "--slot", slot, "--broker", self.broker, *data)
-        return process(*command, log=self.folder / name, **environment)
-
-    def log(self, name: str) -> str:
-        path = self.folder / name
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def replayed(self, name: str) -> list[int]:
-        return [int(n) for n in REPLAYED.findall(self.log(name))]
-
-    async def counted(self, count: int) -> None:
-        """The newest stores have counted so many records."""
-
-        async def done() -> bool:
-            rows = await asyncio.to_thread(
-                answer, self.broker, "tables", "scan", self.module, "tally", "--data", str(self.folder / "data")
-            )
-            return sum(row["value"]["count"] for row in rows) == count
-
-        await until(self.present, "there are stores")
-        await until(done, f"{count} records are counted")
-
-    async def present(self) -> bool:
-        parts = stored_parts(self.counting.pipeline.topology, self.folder / "data")
-        return len({(part.table.name, part.partition) for part in parts}) == 2 * PARTITIONS
-
-    async def ready(self, name: str, times: int = 1) -> None:
-        async def done() -> bool:
-            return self.log(name).count("ready: ") >= times
-
-        await until(done, f"{name} is ready")
-
-    async def verify(self) -> None:
-        """Every store on the disk is what its changelog says up to its position."""
-        told = await asyncio.to_thread(
-            answer, self.broker, "tables", "verify", self.module, "--data", str(self.folder / "data")
-        )
-        assert told
-        assert [row["differences"] for row in told] == [0] * len(told)
+from tests.broker.counting import PARTITIONS, Counting
+from tests.broker.recovering import COUNT, Workers, kill, numbered
+from tests.broker.running import produce, until
 
 
 @pytest.fixture
 def workers(kafka: KafkaServer, counting: Counting, module: str, tmp_path: Path) -> Workers:
-    return Workers(kafka, counting, module, tmp_path)
-
-
-def kill(worker: Any) -> None:
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
+    return Workers(kafka.bootstrap, counting, module, tmp_path)
 
 
 def test_after_a_kill_only_the_tail_is_replayed_and_without_the_disk_everything(workers: Workers) -> None:

@@ -82,6 +82,18 @@ def test_a_cleared_partition_is_empty_and_at_the_beginning(part: TablePartition)
     assert (list(part.items()), part.staged(), part.position) == ([], [], 0)
 
 
+def test_only_a_changelog_of_another_id_empties_the_store(part: TablePartition) -> None:
+    put(part, {b"a": 1})
+    part.flush(part.staged(), 5)
+    for told in ("", "4fe0", "4fe0", ""):  # not known, known from now on, the same, a broker that has no ids
+        assert not part.follow(told)
+        assert (dict(part.items()), part.position) == ({b"a": 1}, 5)
+    assert part.store.changelog_id == "4fe0"
+    assert part.follow("b71c")
+    assert (dict(part.items()), part.position, part.store.changelog_id) == ({}, 0, "b71c")
+    assert not part.follow("b71c")
+
+
 def test_closing_forgets_what_was_not_flushed(part: TablePartition, disk: MemoryStores) -> None:
     put(part, {b"a": 1})
     part.flush(part.staged(), 1)
