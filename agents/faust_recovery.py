@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -43,6 +43,7 @@ class BatchRecovery(Recovery):
         self.progress = asyncio.Event()
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="recovery")
         self._writing: dict[Any, Future[None]] = {}
+        self._opening: dict[Any, Future[None]] = {}
         self._bulk = False
         self._replayed = 0
         self._error: BaseException | None = None
@@ -67,7 +68,9 @@ class BatchRecovery(Recovery):
             raise RuntimeError(
                 f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}"
             )
-        self._writing[tp] = self._threads.submit(part.apply, batch.keys, batch.values, batch.next, bulk=self._bulk)
+        self._writing[tp] = self._threads.submit(
+            part.apply, batch.keys, batch.values, batch.next, batch.offsets, bulk=self._bulk
+        )
         self._replayed += len(batch)
         self._writing[tp].add_done_callback(self._written)
 
@@ -117,6 +120,7 @@ class BatchRecovery(Recovery):
 
     async def _replay(self) -> None:
         app, consumer = self.app, self.app.consumer
+        await self._prepare(self.active_tps | self.standby_tps)
         parts = {tp: self.part(tp) for tp in self.active_tps | self.standby_tps}
         tps = [TopicPartition(*tp) for tp in parts]
         ids = await self._got(consumer._thread.topic_ids({tp.topic for tp in tps}))
@@ -161,6 +165,20 @@ class BatchRecovery(Recovery):
             "replayed %d changelog records (%d offsets) in %.2f s, %d partitions",
             self._replayed, total, seconds, len(parts),
         )  # fmt: skip
+
+    async def _prepare(self, tps: set[Any]) -> None:
+        """Open stores for the first time, in threads: that may download a snapshot. One that another assignment has
+        cut short goes on in its thread, and is waited for here."""
+        for tp in tps:
+            at = self.tp_to_table[tp].name, tp.partition
+            begun = self._opening.get(tp)
+            if (begun is None or begun.cancelled()) and not self.app.runtime.opened(*at):
+                self._opening[tp] = self._threads.submit(self.app.runtime.prepare, *at)
+        mine = {tp: self._opening[tp] for tp in tps if tp in self._opening}
+        if mine:
+            await self._got(asyncio.to_thread(wait, mine.values()))
+        for tp in mine:
+            self._opening.pop(tp).result()
 
     async def _until(self, left: Any, total: int, started: float) -> None:
         reported = started

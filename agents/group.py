@@ -145,6 +145,8 @@ class GroupRuntime:
         """Set after each batch."""
         self.checkpoint_due = asyncio.Event()
         """Set where the rows take more memory than they may: a checkpoint lets go of them."""
+        self.busy: set[asyncio.Future[Any]] = set()
+        """What other threads do with open stores: these are not closed before it ends."""
         self._specs = {table.name: table for table in spec.tables}
         self._parts: dict[tuple[str, int], TablePartition] = {}
         self._partitioners: dict[str, Partitioner] = {}
@@ -250,6 +252,27 @@ class GroupRuntime:
             self.stores.discard(table, partition)
             return self.stores.open(table, partition, count)
 
+    def prepare(self, table: str, partition: int) -> None:
+        """Do what may take long about the first opening of a store, in any thread: take a snapshot from afar, replay
+        RocksDB's log, delete what is corrupt."""
+        self._opened(table, partition, self.partitions.get(self.spec.changelog(self._specs[table]), 0)).close()
+
+    def opened(self, table: str, partition: int) -> bool:
+        """Whether a partition of a table is open."""
+        return (table, partition) in self._parts
+
+    async def in_thread(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Do something with an open store in another thread."""
+        future = asyncio.ensure_future(asyncio.to_thread(work, *given))
+        self.busy.add(future)
+        future.add_done_callback(self.busy.discard)
+        return await asyncio.shield(future)
+
+    async def settle(self) -> None:
+        """Return once no other thread has an open store: before stores are closed."""
+        if self.busy:
+            await asyncio.wait(set(self.busy))
+
     def part(self, table: str, partition: int) -> TablePartition:
         """A partition of a table by its name."""
         return self.table(self._specs[table], partition)
@@ -273,4 +296,5 @@ class GroupRuntime:
         """End agent bodies and close stores."""
         for stage in set(self.stages.values()):
             await stage.stop()
+        await self.settle()
         self.close_parts()

@@ -110,7 +110,13 @@ class TablePartition:
         self.rows, self._dirty = {}, set()
 
     def apply(
-        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int, *, bulk: bool = False
+        self,
+        keys: Sequence[bytes | None],
+        values: Sequence[bytes | None],
+        position: int,
+        offsets: Sequence[int] = (),
+        *,
+        bulk: bool = False,
     ) -> None:
         """Write changelog records as they are: recovery. Later records of a key win.
 
@@ -118,6 +124,7 @@ class TablePartition:
             keys: their keys.
             values: their values; None deletes.
             position: the offset behind them.
+            offsets: theirs, for errors; none where they are not known.
             bulk: many are to come; `settle` follows the last.
 
         Raises:
@@ -125,20 +132,20 @@ class TablePartition:
         """
         changes = dict(zip(keys, values, strict=True))
         if None in changes:
-            raise self._strange(f"a record before offset {position} has no key")
+            raise self._strange(f"{_where(offsets, keys.index(None), position)} has no key")
         if keys and (key := keys[-1]) is not None:
-            self._check(key, changes[key], position)
+            self._check(key, changes[key], _where(offsets, -1, position))
         (self.store.load if bulk else self.store.write)(changes.items(), position)  # type: ignore[arg-type]
         self.rows = {}
 
-    def _check(self, key: bytes, raw: bytes | None, position: int) -> None:
+    def _check(self, key: bytes, raw: bytes | None, where: str) -> None:
         """One record of each batch: a type that was changed shows at once, and not when the key is next asked for."""
         try:
             self.spec.key.decode(key)
             if raw is not None:
                 self.spec.row.decode(raw)
         except Exception as exc:
-            what = f"the record of key {key[:80]!r} before offset {position} is not"
+            what = f"{where}, of key {key[:80]!r}, is not"
             raise self._strange(f"{what} {self.spec.key.name} -> {self.spec.row.name}: {exc}") from exc
 
     def _strange(self, what: str) -> ChangelogError:
@@ -186,6 +193,10 @@ class TablePartition:
         """Forget what was not flushed and close the store."""
         self.drop()
         self.store.close()
+
+
+def _where(offsets: Sequence[int], index: int, position: int) -> str:
+    return f"the record at offset {offsets[index]}" if offsets else f"a record before offset {position}"
 
 
 def _merge(left: Iterator[tuple[bytes, Any]], right: Iterator[tuple[bytes, Any]]) -> Iterator[tuple[bytes, Any]]:

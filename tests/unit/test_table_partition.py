@@ -115,8 +115,12 @@ def test_a_row_of_another_type_is_told(part: TablePartition) -> None:
 @pytest.mark.parametrize(("key", "value"), [(None, b"1"), (b"k", b"no number"), (b"\xff", b"1")])
 def test_a_changelog_record_that_is_none_is_refused(part: TablePartition, key: bytes | None, value: bytes) -> None:
     part.apply([b"a"], [b"1"], 3)
-    with pytest.raises(ChangelogError, match=r"p\.g-counts-changelog\[0\]: .* before offset 5 .*nothing was written"):
+    with pytest.raises(ChangelogError, match=r"p\.g-counts-changelog\[0\]: .* before offset 5.*nothing was written"):
         part.apply([key], [value], 5)
+    with pytest.raises(
+        ChangelogError, match=r"p\.g-counts-changelog\[0\]: the record at offset 7.*nothing was written"
+    ):
+        part.apply([b"b", key], [b"2", value], 9, [4, 7])
     assert (dict(part.store.scan()), part.position) == ({b"a": b"1"}, 3)
 
 
