@@ -59,6 +59,10 @@ SETTINGS: dict[str, Any] = {
 """Faust's defaults that do not suit: each was measured on a real broker."""
 
 
+TRANSACTION_MS = 10_000
+"""After which the broker aborts a transaction; longer where checkpoints are far apart, see `KafkaTransaction`."""
+
+
 class QuickWorker(Worker):
     """Faust's worker without its second of sleep at the end. SIGTERM and SIGINT: take the last checkpoint, give the
     place in the group up, end. SIGHUP: the same, but keep the place for the slot's next process."""
@@ -145,6 +149,7 @@ class GroupApp(faust.App):
             [url.removeprefix("kafka://") for url in urls],
             slot,
             instance_id=conf["consumer_group_instance_id"] or None,
+            timeout_ms=max(TRANSACTION_MS, round(3000 * checkpoint_interval)),
             settings=security.client_settings(),
         )
         stores: StoreFactory = (on_disk := RocksStores(folder / "tables", memory_bytes=state_memory // 2))
