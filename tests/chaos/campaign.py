@@ -41,12 +41,15 @@ class Report:
     seconds: float = 0.0
     stalls: Stalls = field(default_factory=Stalls)
     problems: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    """Records that the load's producer has doubled on a broker that is not ours."""
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
         return (
             f"{self.kind}, {self.delivery.value}, seed {self.seed}: {self.faults.total()} faults ({kinds}), "
-            f"{self.records:,} records, {self.seconds:.0f} s, {self.restarts} restarts, {len(self.problems)} problems; "
+            f"{self.records:,} records, {self.seconds:.0f} s, {self.restarts} restarts, {len(self.problems)} problems, "
+            f"{len(self.doubled)} records doubled by the load itself; "
             f"longest stall {self.stalls.longest:.1f} s; by fault, median/worst in s: {self.stalls}"
         )
 
@@ -124,7 +127,8 @@ class Campaign:
             report.restarts = workers.restarts
             report.problems += workers.failures()
             await workers.stop()
-        report.problems += await checks.problems(world.bootstrap, counting, self.groups, load, data)
+        doubled = None if self.kind == "embedded" else report.doubled
+        report.problems += await checks.problems(world.bootstrap, counting, self.groups, load, data, doubled)
 
     async def _befall(self, report: Report, world: brokers.Brokers, workers: Workers, progress: Progress) -> None:
         rng = random.Random(self.seed)
