@@ -28,7 +28,7 @@ from penstock.agents.faust_watch import Watch
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
-from penstock.agents.slot import SlotLock, SlotTaken
+from penstock.agents.slot import FolderUnusable, SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
 from penstock.tables.memory_budget import DEFAULT_BYTES, RowBudget
 from penstock.tables.rocksdb import RocksStores
@@ -239,8 +239,11 @@ class GroupApp(faust.App):
         return BatchTransport(self.conf.broker_producer, self)
 
     def _create_directories(self) -> None:
-        Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
-        super()._create_directories()
+        try:
+            Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
+            super()._create_directories()
+        except OSError as exc:
+            raise FolderUnusable(Path(self.conf.datadir), exc) from exc
 
     async def on_start(self) -> None:
         """Take the slot, then check the topics, before anything is read or written."""

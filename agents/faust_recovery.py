@@ -192,9 +192,8 @@ class BatchRecovery(Recovery):
                 reported = now
                 done = total - left()
                 rate = done / (now - started)
-                log.info(
-                    "recovery: %d of %d records, %.0f a second, %.0f s left", done, total, rate, left() / (rate or 1)
-                )
+                ahead = f"{left() / rate:.0f} s left" if rate else "nothing came yet"
+                log.info("recovery: %d of %d records, %.0f a second, %s", done, total, rate, ahead)
 
     async def _resume(self, generation: int) -> None:
         """Start the streams. Stock resumes them before it seeks, and a batch can slip in between."""

@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+from penstock.deploy.lag import LagMonitor
 from penstock.deploy.stored import stored_parts
+from penstock.pipelines.compiling import compile_group
 from tests.broker.cli import answer
 from tests.broker.counting import PARTITIONS, Counting, Number
 from tests.broker.running import PENSTOCK, process, until
@@ -42,6 +45,10 @@ class Workers:
         )
         return process(*command, log=self.folder / name, **environment)
 
+    def forget(self) -> None:
+        """The disk is gone."""
+        shutil.rmtree(self.folder / "data")
+
     def log(self, name: str) -> str:
         path = self.folder / name
         return path.read_text(errors="replace") if path.exists() else ""
@@ -60,6 +67,17 @@ class Workers:
 
         await until(self.present, "there are stores")
         await until(done, f"{count} records are counted")
+
+    async def caught_up(self) -> None:
+        """The group has committed all that there is to read."""
+        spec = compile_group(self.counting.pipeline.topology, "count")
+        async with LagMonitor(self.broker, {spec.app_id: spec.source_topics}) as monitor:
+
+            async def done() -> bool:
+                lag = (await monitor.read())[spec.app_id]
+                return lag is not None and lag.end > 0 and lag.left == 0
+
+            await until(done, "everything is committed")
 
     async def present(self) -> bool:
         parts = stored_parts(self.counting.pipeline.topology, self.folder / "data")

@@ -13,7 +13,7 @@ from penstock.deploy.stored import stored_parts
 from tests.broker.cli import answer
 from tests.broker.counting import PARTITIONS, Counting
 from tests.broker.recovering import COUNT, Workers, kill, numbered
-from tests.broker.running import produce, until
+from tests.broker.running import PENSTOCK, finish, produce, until
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def test_a_store_of_another_partition_count_stops_the_worker(workers: Workers) -
 def test_a_standby_takes_over_without_a_restore(workers: Workers) -> None:
     async def main() -> None:
         await produce(workers.broker, workers.counting.source, numbered(COUNT))
-        one = {"PENSTOCK_STANDBYS": "1"}
-        with workers.start("first", "0", **one) as first, workers.start("second", "1", **one) as second:
+        one = ("--standbys", "1")
+        with workers.start("first", "0", *one) as first, workers.start("second", "1", *one) as second:
             await workers.counted(COUNT)
 
             async def both() -> bool:
@@ -116,15 +116,15 @@ def test_a_standby_takes_over_without_a_restore(workers: Workers) -> None:
 def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Workers) -> None:
     """The newest snapshot is damaged the second time: the one before is used, and after that the changelog alone."""
     place = workers.folder / "snapshots"
-    settings = {"PENSTOCK_SNAPSHOTS": str(place), "PENSTOCK_SNAPSHOT_SECONDS": "1"}
-    no_more = {**settings, "PENSTOCK_SNAPSHOT_SECONDS": "600"}
+    there = ("0", "--snapshots", str(place))
+    often, seldom = ({"PENSTOCK_SNAPSHOT_SECONDS": seconds} for seconds in ("1", "600"))
 
     def published() -> list[Path]:
         return sorted(place.glob("*/tally-*/*/manifest.json"))
 
     async def main() -> None:
         await produce(workers.broker, workers.counting.source, numbered(COUNT))
-        with workers.start("first", **settings) as worker:
+        with workers.start("first", *there, **often) as worker:
             await workers.counted(COUNT)
 
             async def enough() -> bool:
@@ -140,7 +140,7 @@ def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Worker
             await until(two, "every partition has two")
             kill(worker)
         await produce(workers.broker, workers.counting.source, numbered(COUNT, 2 * COUNT))
-        with workers.start("second", **no_more) as worker:
+        with workers.start("second", *there, **seldom) as worker:
             await workers.counted(3 * COUNT)
             kill(worker)
         for name, damaged, snapshots in (("third", 0, 4), ("fourth", 1, 4), ("fifth", 2, 0)):
@@ -149,7 +149,7 @@ def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Worker
                 newest = sorted(place.glob(f"*/tally-{partition}/*"))[-damaged]
                 file = next(file for file in newest.glob("*.sst"))
                 file.write_bytes(file.read_bytes()[:-1] + b"?")
-            with workers.start(name, **no_more) as worker:
+            with workers.start(name, *there, **seldom) as worker:
                 await workers.ready(name)
                 await workers.counted(3 * COUNT)
                 kill(worker)
@@ -158,5 +158,32 @@ def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Worker
             assert len(re.findall(r"tally-\d/.* is not used: its file .*sst is damaged", log)) == damaged * PARTITIONS
             assert workers.replayed(name)[0] > 0
             await workers.verify()
+
+    asyncio.run(main())
+
+
+def test_a_broken_block_stops_a_running_worker_and_its_next_start_restores(workers: Workers) -> None:
+    async def main() -> None:
+        await produce(workers.broker, workers.counting.source, numbered(COUNT))
+        with workers.start("first"):
+            await workers.counted(COUNT)
+        place = ("--data", str(workers.folder / "data"), "--broker", workers.broker)
+        done = finish(*PENSTOCK, "tables", "restore", workers.module, "--table", "tally", *place)  # all in table files
+        assert done.returncode == 0, done.stderr
+        part = stored_parts(workers.counting.pipeline.topology, workers.folder / "data", table="tally")[1]
+        files = list(part.path.glob("*.sst"))
+        assert files
+        for file in files:
+            raw = bytearray(file.read_bytes())
+            raw[10] ^= 0xFF  # in the first block of rows
+            file.write_bytes(raw)
+        await produce(workers.broker, workers.counting.source, numbered(COUNT, COUNT))
+        with workers.start("second") as worker:
+            assert await asyncio.to_thread(worker.wait, 60) == 1
+        assert re.search(r"stopped: .*tally-1: RocksDB says: Corruption: .*Delete this folder", workers.log("second"))
+        with workers.start("third"):
+            await workers.counted(2 * COUNT)
+        assert re.search(r"tally-1: RocksDB says: .*restored from its changelog", workers.log("third"))
+        await workers.verify()
 
     asyncio.run(main())
