@@ -31,8 +31,9 @@ from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.heap import keep_pages
 from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
-from penstock.agents.slot import SlotLock, SlotTaken
+from penstock.agents.slot import FolderUnusable, SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
+from penstock.tables.memory_budget import DEFAULT_BYTES, RowBudget
 from penstock.tables.rocksdb import RocksStores
 from penstock.tables.snapshots import Snapshots, SnapshotStores
 from penstock.tables.store import StoreFactory
@@ -59,6 +60,10 @@ SETTINGS: dict[str, Any] = {
     "producer_request_timeout": 15.0,
 }
 """Faust's defaults that do not suit: each was measured on a real broker."""
+
+
+TRANSACTION_MS = 10_000
+"""After which the broker aborts a transaction; longer where checkpoints are far apart, see `KafkaTransaction`."""
 
 
 class QuickWorker(Worker):
@@ -104,6 +109,8 @@ class GroupApp(faust.App):
             that could be measured, and it is how long readers of the outputs wait at most.
         snapshots: a folder or a URL for snapshots of the tables. Default None: none are taken, none used.
         snapshot_interval: seconds between them. Default 300: what a worker without its disk replays at most.
+        state_memory: bytes for the tables of this worker together: half for RocksDB's blocks and unflushed writes, half
+            for decoded rows. Default 256 MiB. See docs/state.md for what goes beyond it.
         replication: of topics it creates; -1 is the broker's default.
         security: how to connect.
         limits: how long it may be unable to work before it stops.
@@ -125,6 +132,7 @@ class GroupApp(faust.App):
         checkpoint_interval: float = 0.1,
         snapshots: str | None = None,
         snapshot_interval: float = 300.0,
+        state_memory: int = DEFAULT_BYTES,
         replication: int = -1,
         security: Security = PLAINTEXT,
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -148,15 +156,17 @@ class GroupApp(faust.App):
             [url.removeprefix("kafka://") for url in urls],
             slot,
             instance_id=conf["consumer_group_instance_id"] or None,
+            timeout_ms=max(TRANSACTION_MS, round(3000 * checkpoint_interval)),
             settings=security.client_settings(),
         )
-        stores: StoreFactory = RocksStores(folder / "tables")
+        stores: StoreFactory = (on_disk := RocksStores(folder / "tables", memory_bytes=state_memory // 2))
         self._taker: SnapshotTaker | None = None
         if snapshots is not None:
             kept = Snapshots(snapshots, spec.app_id)
-            stores = SnapshotStores(RocksStores(folder / "tables"), kept)
+            stores = SnapshotStores(on_disk, kept)
             self._taker = SnapshotTaker(self, kept, snapshot_interval, folder / "snapshots")
-        self.runtime = GroupRuntime(spec, stores, self.transaction, self.transaction)
+        rows = RowBudget(state_memory // 2)
+        self.runtime = GroupRuntime(spec, stores, self.transaction, self.transaction, rows=rows)
         self._interval = checkpoint_interval
         self._checkpointer: Checkpointer | None = None
         self._limits, self._watch = limits, None
@@ -244,8 +254,11 @@ class GroupApp(faust.App):
         return BatchTransport(self.conf.broker_producer, self)
 
     def _create_directories(self) -> None:
-        Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
-        super()._create_directories()
+        try:
+            Path(self.conf.datadir).mkdir(parents=True, exist_ok=True)
+            super()._create_directories()
+        except OSError as exc:
+            raise FolderUnusable(Path(self.conf.datadir), exc) from exc
 
     async def on_start(self) -> None:
         """Take the slot, then check the topics, before anything is read or written."""

@@ -13,6 +13,10 @@ from mode import Service
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_fetch import FetchThread
 
+LONGEST_PAUSE = 2.0
+"""Seconds between two checkpoints, where the interval is shorter and they take long. A transaction may be open all that
+time, and is aborted at 10 s."""
+
 
 class BatchSchema(Schema):
     """The value of a message is the batch: Faust has nothing to decode. A public hook: `app.topic(schema=...)`."""
@@ -58,14 +62,16 @@ class BatchConsumer(driver.Consumer):
     @Service.task
     async def _commit_handler(self) -> None:
         """Replaces Faust's task of this name."""
-        checkpointer = self.app.checkpointer
+        checkpointer, due = self.app.checkpointer, self.app.runtime.checkpoint_due
         pause = checkpointer.interval
         while not self.should_stop:
-            await self.sleep(pause)
+            await self.wait(due.wait(), timeout=pause)
+            due.clear()
             started = time.monotonic()
             await checkpointer.run()
-            # Under a backlog a checkpoint is long; it may take a fifth of the time, not more.
-            pause = max(checkpointer.interval, 4 * (time.monotonic() - started))
+            # Under a backlog a checkpoint is long; it may take a fifth of the time, not more. One that waited for a
+            # broker is no measure of that: its transaction's successor would be open for longer than brokers allow.
+            pause = max(checkpointer.interval, min(LONGEST_PAUSE, 4 * (time.monotonic() - started)))
 
     async def perform_seek(self) -> None:
         """Go to the committed offsets; where nothing is committed, to the beginning."""

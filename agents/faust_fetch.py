@@ -18,6 +18,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ConsumerSto
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_fetcher import ColumnConsumer
+from penstock.agents.faust_protocol import TopicIds, ids_of
 from penstock.agents.faust_wire import NO_HEADERS, WireBatch, columns_of, concatenated
 
 
@@ -295,3 +296,31 @@ class FetchThread(AIOKafkaConsumerThread):
         fetcher = copy.copy(consumer._fetcher)
         fetcher._isolation_level = READ_UNCOMMITTED
         return await fetcher.end_offsets([TopicPartition(*tp) for tp in tps], consumer._request_timeout_ms)
+
+    async def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return the ids of topics, see the function of this name."""
+        ids: dict[str, str] = await self.call_thread(topic_ids, self._ensure_consumer(), set(topics))
+        return ids
+
+
+async def topic_ids(consumer: Any, topics: Collection[str]) -> dict[str, str]:
+    """Return the ids of topics, by which one that was made anew under its name is known.
+
+    Args:
+        consumer: A started AIOKafkaConsumer.
+        topics: Names; those that the broker does not know, and all with a broker before Kafka 2.8, are left out.
+
+    Raises:
+        KafkaError: No broker answers within the request timeout.
+    """
+    loop, client = asyncio.get_running_loop(), consumer._client
+    deadline = loop.time() + consumer._request_timeout_ms / 1000
+    while True:
+        try:
+            return ids_of(await client.send(client.get_random_node(), TopicIds(topics)))
+        except errors.IncompatibleBrokerVersion:
+            return {}
+        except errors.KafkaError as exc:
+            if not exc.retriable or loop.time() > deadline:
+                raise
+            await asyncio.sleep(consumer._retry_backoff_ms / 1000)

@@ -1,10 +1,12 @@
-"""Three Kafka requests that aiokafka 0.14 does not speak yet, and the error codes that come with them.
+"""Four Kafka requests that aiokafka 0.14 does not speak yet, and the error codes that come with them.
 
 Exactly-once needs two: TxnOffsetCommit v3 carries the group membership, so that the broker refuses a member that has
 lost its partitions (KIP-447), and OffsetFetch v7 can wait for offsets of a transaction that is still being decided.
-Heartbeat v3 names the static member. Every broker since Kafka 2.5 answers them.
+Heartbeat v3 names the static member. Every broker since Kafka 2.5 answers these. Metadata v10 tells the ids of topics,
+where the broker is of Kafka 2.8 or later.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import errors
@@ -178,6 +180,65 @@ class HeartbeatRequest_v3(RequestStruct):  # noqa: N801
     )
 
 
+class MetadataResponse_v10(Response):  # noqa: N801
+    """Brokers and topics, each topic with its id."""
+
+    API_KEY = 3
+    API_VERSION = 10
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(("node_id", Int32), ("host", _TEXT), ("port", Int32), ("rack", _TEXT), ("tags", TaggedFields)),
+        ),
+        ("cluster_id", _TEXT),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("topic", _TEXT),
+                ("id_high", Int64),
+                ("id_low", Int64),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("isr", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("authorized_operations", Int32),
+        ("tags", TaggedFields),
+    )
+
+
+class MetadataRequest_v10(RequestStruct):  # noqa: N801
+    """Topics by name."""
+
+    API_KEY = 3
+    API_VERSION = 10
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = MetadataResponse_v10
+    SCHEMA = Schema(
+        ("topics", CompactArray(("id_high", Int64), ("id_low", Int64), ("topic", _TEXT), ("tags", TaggedFields))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
 def _required(request: Request[Any], version: int, versions: dict[int, tuple[int, int]]) -> None:
     """Raise IncompatibleBrokerVersion unless a connection's negotiated `versions` cover `version` of the request.
 
@@ -275,3 +336,39 @@ class StaticHeartbeat(Request[HeartbeatRequest_v3]):
     def build(self, request_struct_class: type[HeartbeatRequest_v3]) -> HeartbeatRequest_v3:
         """Fill the wire structure."""
         return request_struct_class(*self._fields)
+
+
+class TopicIds(Request[MetadataRequest_v10]):
+    """Metadata v10: the ids of topics. Raises IncompatibleBrokerVersion where the broker is older than Kafka 2.8.
+
+    Args:
+        topics: names; none of them is created.
+    """
+
+    API_KEY = 3
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._fields = ([(0, 0, topic, _NO_TAGS) for topic in topics], False, False, False, _NO_TAGS)
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """Build the request, or raise IncompatibleBrokerVersion."""
+        oldest, newest = versions.get(self.API_KEY, (-1, -1))
+        if not oldest <= 10 <= newest:
+            raise errors.IncompatibleBrokerVersion(
+                f"Metadata v10 has topic ids, the broker offers v{oldest} to v{newest}"
+            )
+        return super().prepare(versions)
+
+    def build(self, request_struct_class: type[MetadataRequest_v10]) -> MetadataRequest_v10:
+        """Fill the wire structure."""
+        return request_struct_class(*self._fields)
+
+
+def ids_of(response: Any) -> dict[str, str]:
+    """The ids in an answer to `TopicIds`, as 32 hexadecimal digits; topics without one are left out."""
+    mask = (1 << 64) - 1
+    return {
+        topic: f"{high & mask:016x}{low & mask:016x}"
+        for code, topic, high, low, *_ in response.topics
+        if code == 0 and (high or low)
+    }

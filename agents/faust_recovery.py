@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -34,6 +34,9 @@ READ_SECONDS = 0.2
 STUCK_SECONDS = 60.0
 """Without a record of a topic that has more: reading has failed."""
 
+FETCHED_BYTES = 16 << 20
+"""Of all changelog partitions at once: each byte is there several times until it is written."""
+
 REPORT_SECONDS = 5.0
 """Between progress lines of a recovery."""
 
@@ -48,6 +51,7 @@ class BatchRecovery(Recovery):
         self.progress = asyncio.Event()
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="recovery")
         self._writing: dict[Any, Future[None]] = {}
+        self._opening: dict[Any, Future[None]] = {}
         self._bulk = False
         self._replayed = 0
         self._error: BaseException | None = None
@@ -75,7 +79,7 @@ class BatchRecovery(Recovery):
                 f"{tp.topic}[{tp.partition}]: fetched from {batch.start}, the store is at {part.position}"
             )
         self._writing[tp] = self._threads.submit(
-            part.apply, batch.keys, batch.values, batch.next, headers=batch.headers, bulk=self._bulk
+            part.apply, batch.keys, batch.values, batch.next, batch.offsets, headers=batch.headers, bulk=self._bulk
         )
         self._replayed += len(batch)
         self._writing[tp].add_done_callback(self._written)
@@ -128,16 +132,21 @@ class BatchRecovery(Recovery):
 
     async def _replay(self) -> None:
         app, consumer = self.app, self.app.consumer
+        await self._prepare(self.active_tps | self.standby_tps)
         parts = {tp: self.part(tp) for tp in self.active_tps | self.standby_tps}
         tps = [TopicPartition(*tp) for tp in parts]
+        ids = await self._got(consumer._thread.topic_ids({tp.topic for tp in tps}))
         first = await self._got(consumer.earliest_offsets(*tps))
         # The high watermark, not the last stable offset: a commit's offsets and its changelog markers are separate
         # writes, and the last stable offset may lie before records whose source offsets are committed already.
         ends = await self._got(consumer._thread.end_offsets_uncommitted(tps))
         begin = {}
         for tp, part in parts.items():
+            if part.follow(ids.get(tp.topic, "")):
+                log.warning("%s: the changelog was deleted and made anew since: the store is restored from it", _at(tp))
             if part.position > ends[TopicPartition(*tp)]:
-                log.warning("%s: the store is at %d, past the end of its changelog: restored anew", tp, part.position)
+                at = part.position
+                log.warning("%s: the store is at %d, past the end of its changelog: restored anew", _at(tp), at)
                 part.clear()
             begin[tp] = max(part.position, first[TopicPartition(*tp)])
             if part.position < begin[tp]:
@@ -147,7 +156,7 @@ class BatchRecovery(Recovery):
         app.flow_control.resume()
         consumer.resume_flow()
         self._bulk, self._replayed = True, 0
-        consumer._thread.fetch_at_once(FETCH_BYTES)
+        consumer._thread.fetch_at_once(min(FETCH_BYTES, FETCHED_BYTES // len(parts)))
         await app._fetcher.maybe_start()
 
         def left() -> int:
@@ -205,6 +214,20 @@ class BatchRecovery(Recovery):
         if catching is not None:
             await asyncio.gather(catching, return_exceptions=True)
 
+    async def _prepare(self, tps: set[Any]) -> None:
+        """Open stores for the first time, in threads: that may download a snapshot. One that another assignment has
+        cut short goes on in its thread, and is waited for here."""
+        for tp in tps:
+            at = self.tp_to_table[tp].name, tp.partition
+            begun = self._opening.get(tp)
+            if (begun is None or begun.cancelled()) and not self.app.runtime.opened(*at):
+                self._opening[tp] = self._threads.submit(self.app.runtime.prepare, *at)
+        mine = {tp: self._opening[tp] for tp in tps if tp in self._opening}
+        if mine:
+            await self._got(asyncio.to_thread(wait, mine.values()))
+        for tp in mine:
+            self._opening.pop(tp).result()
+
     async def _until(self, left: Any, total: int, started: float) -> None:
         reported = started
         while left():
@@ -217,9 +240,8 @@ class BatchRecovery(Recovery):
                 reported = now
                 done = total - left()
                 rate = done / (now - started)
-                log.info(
-                    "recovery: %d of %d records, %.0f a second, %.0f s left", done, total, rate, left() / (rate or 1)
-                )
+                ahead = f"{left() / rate:.0f} s left" if rate else "nothing came yet"
+                log.info("recovery: %d of %d records, %.0f a second, %s", done, total, rate, ahead)
 
     async def _resume(self, generation: int) -> None:
         """Start the streams. Stock resumes them before it seeks, and a batch can slip in between."""
@@ -275,6 +297,10 @@ class BatchRecovery(Recovery):
 
     def _is_changelog_tp(self, tp: Any) -> bool:
         return tp.topic in self.tables.changelog_topics
+
+
+def _at(tp: Any) -> str:
+    return f"{tp.topic}[{tp.partition}]"
 
 
 async def _tick(event: asyncio.Event) -> None:

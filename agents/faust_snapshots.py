@@ -1,4 +1,4 @@
-"""Takes snapshots of a worker's tables while it works: copies by hard link on the loop, uploads in a thread."""
+"""Takes snapshots of a worker's tables while it works: flushes, copies by hard link and uploads are a thread's."""
 
 import asyncio
 import logging
@@ -47,7 +47,7 @@ class SnapshotTaker:
         open_now = part in app.runtime.parts()  # a rebalance may have closed it while another was uploaded
         if store is None or not active or not open_now or recovery.in_recovery or self._taken.get(at) == store.position:
             return
-        copy, position = self._snapshots.take(store, self._scratch)
+        copy, position = await app.runtime.in_thread(self._snapshots.take, store, self._scratch)
         count = app.runtime.partitions.get(part.topic, 0)
         source = part.spec.source or ""
         name = await asyncio.to_thread(self._snapshots.publish, *at, count, copy, position, source)

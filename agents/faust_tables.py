@@ -35,6 +35,7 @@ class PartStore(Store):
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
         """Close the stores of partitions that are gone, so that another worker of this disk may open them."""
         await self.app.tables.recovery.settle()
+        await self.app.runtime.settle()
         topic = self.table.changelog_topic.get_topic_name()
         mine = {tp.partition for tp in assigned if tp.topic == topic}
         self.app.runtime.close_parts(lambda part: part.topic != topic or part.partition in mine)

@@ -17,6 +17,7 @@ from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
 from penstock.tables.expiring import end_era, table_partition
+from penstock.tables.memory_budget import RowBudget
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store, StoreCorrupt, StoreFactory, StoreMoved
@@ -132,6 +133,7 @@ class GroupRuntime:
         outbox: takes outputs.
         transaction: takes checkpoints.
         at_step: fault points of the checkpoint, for tests.
+        rows: memory for decoded rows.
     """
 
     def __init__(
@@ -141,11 +143,12 @@ class GroupRuntime:
         outbox: Outbox,
         transaction: Transaction,
         at_step: Callable[[int], None] = lambda step: None,
+        rows: RowBudget = RowBudget(),  # noqa: B008 - without state
     ) -> None:
         self.spec, self.stores, self.outbox, self.transaction = spec, stores, outbox, transaction
         self.partitions: Mapping[str, int] = {}
         """Partition counts of the topics it writes; set before the first batch."""
-        self.checkpoint = Checkpoint(transaction, self.parts, at_step)
+        self.checkpoint = Checkpoint(transaction, self.parts, at_step, rows)
         self.stages = {topic: stage for stage in self._compile() for topic in stage.spec.topics}
         self.records = 0
         self.progress: dict[Partition, int] = {}
@@ -154,6 +157,10 @@ class GroupRuntime:
         """Batches in flight, for a watchdog to name."""
         self.moved = asyncio.Event()
         """Set after each batch."""
+        self.checkpoint_due = asyncio.Event()
+        """Set where the rows take more memory than they may: a checkpoint lets go of them."""
+        self.busy: set[asyncio.Future[Any]] = set()
+        """What other threads do with open stores: these are not closed before it ends."""
         self._specs = {table.name: table for table in spec.tables}
         self._parts: dict[tuple[str, int], TablePartition] = {}
         self._everywhere: dict[TableSpec, GlobalRows] = {}
@@ -192,6 +199,8 @@ class GroupRuntime:
         self.progress[source] = batch.next
         self.records += len(batch)
         self.moved.set()
+        if checkpoint.rows.exceeded(self._parts.values()):
+            self.checkpoint_due.set()
         return True
 
     def emit(
@@ -247,6 +256,28 @@ class GroupRuntime:
         self.stores.discard(table.name, partition)
         return self.stores.open(*at)
 
+    def prepare(self, table: str, partition: int) -> None:
+        """Do what may take long about the first opening of a store, in any thread: take a snapshot from afar, replay
+        RocksDB's log, delete what is corrupt."""
+        spec = self._specs[table]
+        self._opened(spec, partition, self.partitions.get(self.spec.changelog(spec), 0)).close()
+
+    def opened(self, table: str, partition: int) -> bool:
+        """Whether a partition of a table is open."""
+        return (table, partition) in self._parts
+
+    async def in_thread(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Do something with an open store in another thread."""
+        future = asyncio.ensure_future(asyncio.to_thread(work, *given))
+        self.busy.add(future)
+        future.add_done_callback(self.busy.discard)
+        return await asyncio.shield(future)
+
+    async def settle(self) -> None:
+        """Return once no other thread has an open store: before stores are closed."""
+        if self.busy:
+            await asyncio.wait(set(self.busy))
+
     def part(self, table: str, partition: int) -> TablePartition:
         """A partition of a table by its name."""
         return self.table(self._specs[table], partition)
@@ -279,4 +310,5 @@ class GroupRuntime:
         """End agent bodies and close stores."""
         for stage in set(self.stages.values()):
             await stage.stop()
+        await self.settle()
         self.close_parts()

@@ -20,6 +20,16 @@ class SlotTaken(PenstockError):
     """Another worker has this slot."""
 
 
+class FolderUnusable(PenstockError):
+    """The folder of a worker's data cannot be made or written."""
+
+    def __init__(self, path: Path, exc: OSError) -> None:
+        super().__init__(
+            f"{path} cannot be written: {exc.strerror or exc}. Give the worker the right to write there, room, or "
+            "another folder (--data or $PENSTOCK_DATA)"
+        )
+
+
 class SlotLock:
     """The file `worker.lock` in a slot's folder, locked for as long as its worker lives: the kernel lets go with it.
 
@@ -42,9 +52,13 @@ class SlotLock:
 
         Raises:
             SlotTaken: it is still held after that; nothing was touched.
+            FolderUnusable: the lock's file cannot be made.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise FolderUnusable(self.path.parent, exc) from exc
         deadline, told = time.monotonic() + wait, False
         while True:
             try:

@@ -47,6 +47,7 @@ def faust_app(
         "table_standby_replicas": chosen.standbys,
         "snapshots": chosen.snapshots,
         "snapshot_interval": chosen.snapshot_interval,
+        "state_memory": chosen.state_memory,
     }
     return GroupApp(
         spec,

@@ -102,6 +102,19 @@ def _for_workers(ctx: click.Context, param: click.Parameter, value: str | None) 
         os.environ[str(param.envvar)] = str(value)
 
 
+def _state_memory(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Looked at here: one line, and not one from each worker."""
+    if value is not None:
+        from penstock.tables.errors import PenstockError
+        from penstock.tables.memory_budget import state_memory
+
+        try:
+            state_memory(value, f"--state-memory (${param.envvar})")
+        except PenstockError as exc:
+            raise click.BadParameter(str(exc), ctx, param) from exc
+    _for_workers(ctx, param, value)
+
+
 def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
@@ -128,6 +141,14 @@ def _run_options(fn: Callable[..., Any]) -> Callable[..., Any]:
                 expose_value=False,
                 callback=_for_workers,
                 help="Further workers that keep a copy of each table partition.  [default: 0]",
+            ),
+            click.option(
+                "--state-memory",
+                envvar="PENSTOCK_STATE_MEMORY",
+                expose_value=False,
+                callback=_state_memory,
+                metavar="SIZE",
+                help="Memory for the tables of a worker process, such as 1GiB.  [default: 256MiB]",
             ),
         )
     ):

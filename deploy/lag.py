@@ -1,6 +1,7 @@
 """How far a pipeline's groups are: committed offsets beside the ends of what they read, without joining any group."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -17,6 +18,8 @@ class Lag:
     group: str
     done: int
     end: int
+    committed: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """(topic, partition) -> the next offset to read; those without a commit are left out."""
 
     @property
     def left(self) -> int:
@@ -43,8 +46,12 @@ class LagMonitor:
         )
 
     async def __aenter__(self) -> "LagMonitor":
-        await self._admin.start()
-        await self._consumer.start()
+        try:
+            await self._admin.start()
+            await self._consumer.start()
+        except BaseException:
+            await self.__aexit__()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -73,7 +80,8 @@ class LagMonitor:
                 continue
             mine = [tp for tp in tps if tp.topic in topics]
             done = sum(max(committed[group].get(tp, 0), first[tp]) - first[tp] for tp in mine)
-            found[group] = Lag(group, done, sum(ends[tp] - first[tp] for tp in mine))
+            at = {(tp.topic, tp.partition): offset for tp, offset in committed[group].items() if tp.topic in topics}
+            found[group] = Lag(group, done, sum(ends[tp] - first[tp] for tp in mine), at)
         return found
 
     async def _committed(self, group: str) -> dict[Any, int]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.tables.errors import PenstockError
+from penstock.tables.memory_budget import DEFAULT_BYTES, state_memory
 
 DEFAULT_BROKER = "127.0.0.1:9092"
 COMMAND_CONFIG = "PENSTOCK_COMMAND_CONFIG"
 CHECKPOINT = "PENSTOCK_CHECKPOINT_SECONDS"
 SNAPSHOT = "PENSTOCK_SNAPSHOT_SECONDS"
+STATE_MEMORY = "PENSTOCK_STATE_MEMORY"
 DEFAULT_LIMITS = Limits()
 _LIMITS = tuple(field.name for field in fields(Limits))
 
@@ -33,6 +35,7 @@ class Settings:
         limits: how long a worker may be unable to work. $PENSTOCK_BLOCKED_SECONDS, else 30; $PENSTOCK_STALLED_SECONDS,
             else 120; $PENSTOCK_SILENT_SECONDS, else 90.
         checkpoint: seconds between checkpoints. $PENSTOCK_CHECKPOINT_SECONDS, else 0.1.
+        state_memory: bytes for the tables of a worker. $PENSTOCK_STATE_MEMORY (such as 1GiB), else 256 MiB.
     """
 
     broker: str
@@ -44,6 +47,7 @@ class Settings:
     standbys: int = 0
     snapshots: str | None = None
     snapshot_interval: float = 300.0
+    state_memory: int = DEFAULT_BYTES
 
     @classmethod
     def of(
@@ -57,7 +61,8 @@ class Settings:
 
         Raises:
             SecurityError: the file of $PENSTOCK_COMMAND_CONFIG cannot be used.
-            PenstockError: a limit or an interval is not a number of seconds above 0, a count no whole number.
+            PenstockError: a limit or an interval is not a number of seconds above 0, a count no whole number, or the
+                memory no size.
         """
         env = os.environ
         return cls(
@@ -70,6 +75,7 @@ class Settings:
             _count("PENSTOCK_STANDBYS"),
             env.get("PENSTOCK_SNAPSHOTS") or None,
             _seconds(SNAPSHOT) if SNAPSHOT in env else cls.snapshot_interval,
+            state_memory(size, f"${STATE_MEMORY}") if (size := env.get(STATE_MEMORY)) else cls.state_memory,
         )
 
 

@@ -4,7 +4,7 @@
 2. send the outputs and one changelog record per changed row, and see every one of them acknowledged
 3. add the source offsets, under the group membership they were read with, and commit the transaction
 4. only then write each table partition's rows and its changelog position in one atomic write
-5. release: the gate opens, the next batch begins
+5. release: rows beyond the budget of memory are let go of, the gate opens, the next batch begins
 
 A table that is read straight from its compacted topic needs no changelog record: the offset that 3 commits is its
 position.
@@ -30,6 +30,7 @@ import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from penstock.tables.memory_budget import RowBudget
 from penstock.tables.partition import TablePartition
 
 Partition = tuple[str, int]
@@ -114,6 +115,7 @@ class Checkpoint:
         transaction: where it goes.
         parts: the table partitions at hand, asked at each checkpoint.
         at_step: called with the number of each step before it is taken: fault points for tests.
+        rows: memory for the rows of all of them.
     """
 
     def __init__(
@@ -121,8 +123,9 @@ class Checkpoint:
         transaction: Transaction,
         parts: Callable[[], Iterable[TablePartition]],
         at_step: Callable[[int], None] = lambda step: None,
+        rows: RowBudget = RowBudget(),  # noqa: B008 - without state
     ) -> None:
-        self.transaction, self._parts, self._at_step = transaction, parts, at_step
+        self.transaction, self._parts, self._at_step, self.rows = transaction, parts, at_step, rows
         self.marks: dict[Partition, int] = {}
         """Per source partition the next offset, moved after each batch, cleared by each commit."""
         self.owner: Owner | None = None
@@ -224,10 +227,9 @@ class Checkpoint:
         self._at_step(4)
         for part, rows in staged:
             part.flush(rows, self._position(part))
-        for part in self._parts():
-            part.trim()
         self._at_step(5)
         self.marks = {}
+        self.rows.trim(self._parts())
 
     def _position(self, part: TablePartition) -> int:
         """The changelog offset that a part is written up to: what was just committed."""

@@ -263,11 +263,11 @@ class ExpiringPartition(TablePartition):
         self._dirty, self._raw, self._marks = set(), {}, []
         self._flushed_clock = self.clock
 
-    def trim(self) -> None:
-        """See `TablePartition.trim`."""
-        super().trim()
-        if not self.rows:
-            self._expires = {}
+    def release(self) -> None:
+        """See `TablePartition.release`."""
+        super().release()
+        expires = self._expires
+        self._expires = {key: expires[key] for key in self.rows if key in expires}
 
     def drop(self) -> None:
         """See `TablePartition.drop`."""
@@ -287,13 +287,14 @@ class ExpiringPartition(TablePartition):
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         position: int,
+        offsets: Sequence[int] = (),
         *,
         headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
         bulk: bool = False,
     ) -> None:
         """See `TablePartition.apply`. A record without the header was written without expiry: what follows it is of
         another era."""
-        newest = self._checked(keys, values, position)
+        newest = self._checked(keys, values, position, offsets)
         marks: dict[bytes, int | None] = {}
         for i, key in enumerate(keys):
             raw = None if headers is None else next((v for name, v in headers[i] if name == HEADER), None)

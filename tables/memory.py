@@ -11,7 +11,7 @@ __all__ = ["MemoryStore", "MemoryStores"]
 class _Disk:
     """What outlives a store's closing."""
 
-    __slots__ = ("held", "keys", "marks", "position", "rows", "source")
+    __slots__ = ("changelog_id", "held", "keys", "marks", "position", "rows", "source")
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -19,6 +19,7 @@ class _Disk:
         self.marks: dict[bytes, bytes] = {}
         self.keys: list[bytes] | None = []  # of rows, sorted; None where rows gained or lost keys since
         self.position = 0
+        self.changelog_id = ""
         self.held = False
 
 
@@ -43,6 +44,15 @@ class MemoryStore:
     def position(self) -> int:
         """See `Store.position`."""
         return self._live().position
+
+    @property
+    def changelog_id(self) -> str:
+        """See `Store.changelog_id`."""
+        return self._live().changelog_id
+
+    def follow(self, changelog_id: str) -> None:
+        """See `Store.follow`."""
+        self._live().changelog_id = changelog_id
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `Store.get_many`."""

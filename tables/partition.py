@@ -7,8 +7,10 @@ from penstock.tables.errors import PenstockError
 from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store
 
-CACHE_ROWS = 200_000
-"""Decoded rows kept over checkpoints, about 100 MB of small ones; past it the next checkpoint starts anew."""
+ROW_BYTES = 250
+"""Of a row in memory, besides its contents: its place in a dict (100), headers of its key and its objects."""
+DECODED = 3
+"""Bytes that a byte of an encoded row takes once it is decoded, about: numbers and short texts have headers."""
 
 
 def prefix_end(prefix: bytes) -> bytes | None:
@@ -36,13 +38,30 @@ class TablePartition:
         position: the changelog offset up to which the store is written.
     """
 
-    __slots__ = ("_dirty", "_raw", "partition", "rows", "spec", "store", "topic")
+    __slots__ = ("_dirty", "_encoded", "_raw", "partition", "rows", "spec", "store", "topic")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         self.spec, self.topic, self.partition, self.store = spec, topic, partition, store
         self.rows: dict[bytes, Any] = {}
         self._dirty: set[bytes] = set()
         self._raw: dict[bytes, bytes | None] = {}  # changed rows that were given encoded
+        self._encoded = 0  # bytes of a row and its key, as lately seen
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory `rows` takes, from the number of rows and the size of those lately encoded."""
+        return len(self.rows) * (ROW_BYTES + DECODED * self._encoded)
+
+    def release(self) -> None:
+        """Let go of the rows that are in the store. Not while a batch is in flight: its steps hold on to them."""
+        rows = self.rows
+        self.rows = {key: rows[key] for key in (*self._dirty, *self._raw)}
+
+    def _weigh(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """A look at some of them, for `held_bytes`."""
+        some = rows[:: 1 + len(rows) // 100]
+        mean = sum(len(key) + len(raw or b"") for key, raw in some) // len(some)
+        self._encoded = (3 * self._encoded + mean) // 4 if self._encoded else mean
 
     @property
     def position(self) -> int:
@@ -55,7 +74,9 @@ class TablePartition:
         missing = list((keys if type(keys) is set else set(keys)).difference(rows))
         if missing:
             decode = self.spec.row.decode
-            for key, raw in zip(missing, self.store.get_many(missing), strict=True):
+            found = list(zip(missing, self.store.get_many(missing), strict=True))
+            self._weigh(found)
+            for key, raw in found:
                 rows[key] = None if raw is None else self._decode(decode, key, raw)
         return rows
 
@@ -84,18 +105,16 @@ class TablePartition:
     def staged(self) -> list[tuple[bytes, bytes | None]]:
         """The changed rows, encoded: what the changelog gets. One per key, however often it changed."""
         rows, encode = self.rows, self.spec.row.encode
-        changed = [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
-        return [*changed, *self._raw.items()] if self._raw else changed
+        staged = [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
+        staged += self._raw.items()
+        if staged:
+            self._weigh(staged)
+        return staged
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """Write what `staged` gave, committed up to the changelog offset `position`, in one atomic write."""
         self.store.write(staged, position)
         self._dirty, self._raw = set(), {}
-
-    def trim(self) -> None:
-        """Give up the cache where it has grown. Called with nothing staged: also rows that are only read fill it."""
-        if len(self.rows) > CACHE_ROWS:
-            self.rows = {}
 
     def drop(self) -> None:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
@@ -106,6 +125,7 @@ class TablePartition:
         keys: Sequence[bytes | None],
         values: Sequence[bytes | None],
         position: int,
+        offsets: Sequence[int] = (),
         *,
         headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
         bulk: bool = False,
@@ -116,35 +136,36 @@ class TablePartition:
             keys: their keys.
             values: their values; None deletes.
             position: the offset behind them.
+            offsets: theirs, for errors; none where they are not known.
             headers: theirs; a table whose rows do not expire asks for none.
             bulk: many are to come; `settle` follows the last.
 
         Raises:
             ChangelogError: a record has no key, or the last one does not decode: a row of another type or writer.
         """
-        changes = self._checked(keys, values, position)
+        changes = self._checked(keys, values, position, offsets)
         (self.store.load if bulk else self.store.write)(changes.items(), position)
         self.rows = {}
 
     def _checked(
-        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int
+        self, keys: Sequence[bytes | None], values: Sequence[bytes | None], position: int, offsets: Sequence[int]
     ) -> dict[bytes, bytes | None]:
         """The newest value of each key. Raises ChangelogError."""
         changes = dict(zip(keys, values, strict=True))
         if None in changes:
-            raise self._strange(f"a record before offset {position} has no key")
+            raise self._strange(f"{_where(offsets, keys.index(None), position)} has no key")
         if keys and (key := keys[-1]) is not None and (key or changes[key] is not None):  # see ExpiringPartition
-            self._check(key, changes[key], position)
+            self._check(key, changes[key], _where(offsets, -1, position))
         return changes  # type: ignore[return-value]
 
-    def _check(self, key: bytes, raw: bytes | None, position: int) -> None:
+    def _check(self, key: bytes, raw: bytes | None, where: str) -> None:
         """One record of each batch: a type that was changed shows at once, and not when the key is next asked for."""
         try:
             self.spec.key.decode(key)
             if raw is not None:
                 self.spec.row.decode(raw)
         except Exception as exc:
-            what = f"the record of key {key[:80]!r} before offset {position} is not"
+            what = f"{where}, of key {key[:80]!r}, is not"
             raise self._strange(f"{what} {self.spec.key.name} -> {self.spec.row.name}: {exc}") from exc
 
     def _strange(self, what: str) -> ChangelogError:
@@ -156,6 +177,20 @@ class TablePartition:
     def settle(self) -> None:
         """Make what was applied in bulk durable."""
         self.store.settle()
+
+    def follow(self, changelog_id: str) -> bool:
+        """The changelog has this id now. Where the store is of another topic of that name, it is emptied.
+
+        Returns:
+            Whether it was.
+        """
+        known = self.store.changelog_id
+        if known == changelog_id or not changelog_id:
+            return False
+        if known:
+            self.clear()
+        self.store.follow(changelog_id)
+        return bool(known)
 
     def clear(self) -> None:
         """Empty the store: it is filled anew from the beginning of its changelog."""
@@ -179,6 +214,10 @@ class TablePartition:
         """Forget what was not flushed and close the store."""
         self.drop()
         self.store.close()
+
+
+def _where(offsets: Sequence[int], index: int, position: int) -> str:
+    return f"the record at offset {offsets[index]}" if offsets else f"a record before offset {position}"
 
 
 def _merge(left: Iterator[tuple[bytes, Any]], right: Iterator[tuple[bytes, Any]]) -> Iterator[tuple[bytes, Any]]:

@@ -19,6 +19,7 @@ from weakref import WeakSet
 from rocksdict import AccessType, Checkpoint, Rdict, WriteBatch, WriteOptions
 
 from penstock.tables.rocks_files import (
+    CHANGELOG,
     FORMAT,
     META,
     MIB,
@@ -83,6 +84,27 @@ class RocksStore:
         """See `Store.position`."""
         self._live()
         return self._position
+
+    @property
+    def changelog_id(self) -> str:
+        """See `Store.changelog_id`."""
+        meta = self._live().get_column_family(META)
+        try:
+            return (cast(bytes | None, meta.get(CHANGELOG)) or b"").decode()
+        except Exception as exc:
+            raise self._failed(exc) from exc
+        finally:
+            meta.close()
+
+    def follow(self, changelog_id: str) -> None:
+        """See `Store.follow`."""
+        self.settle()
+        db, batch = self._live(), WriteBatch(raw_mode=True)
+        batch.put(CHANGELOG, changelog_id.encode(), self._meta)
+        try:
+            db.write(batch)
+        except Exception as exc:
+            raise self._failed(exc) from exc
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `Store.get_many`. One multi-get."""

@@ -181,15 +181,16 @@ class Snapshots:
         return f"{self.group}/{store_name(table, partition)}"
 
     def take(self, store: RocksStore, scratch: Path) -> tuple[Path, int]:
-        """A copy of a store as it is now, by hard links: milliseconds. `publish` takes it further, in any thread.
+        """A copy of a store as it is now, flushed and then by hard links; its thread may write meanwhile, and must not
+        close it. `publish` takes it further.
 
         Returns:
-            The copy's folder, and its changelog position.
+            The copy's folder, and its changelog position, or one before it.
         """
         scratch.mkdir(parents=True, exist_ok=True)
-        copy = Path(tempfile.mkdtemp(dir=scratch)) / "copy"
+        copy, position = Path(tempfile.mkdtemp(dir=scratch)) / "copy", store.position
         store.copy(copy)
-        return copy, store.position
+        return copy, position
 
     def publish(self, table: str, partition: int, partitions: int, copy: Path, position: int, source: str = "") -> str:
         """Upload a copy, the manifest last; then remove all but the newest `KEEP`. The copy is removed too.

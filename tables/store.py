@@ -115,6 +115,16 @@ class Store(Protocol):
         """The next changelog offset to apply; 0 for a new store."""
         ...
 
+    @property
+    def changelog_id(self) -> str:
+        """The id that the changelog had when `follow` was last called, by which a topic that was deleted and made anew
+        under its name is known; "" where nobody said."""
+        ...
+
+    def follow(self, changelog_id: str) -> None:
+        """Keep the changelog's id. Survives what `write` does."""
+        ...
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, in their order; None for an absent one."""
         ...

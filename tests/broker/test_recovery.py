@@ -5,81 +5,20 @@ import re
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from penstock.deploy import KafkaServer
 from penstock.deploy.stored import stored_parts
 from tests.broker.cli import answer
-from tests.broker.counting import PARTITIONS, Counting, Number
-from tests.broker.running import PENSTOCK, process, produce, until
-
-COUNT = 20_000
-REPLAYED = re.compile(r"replayed (\d+) changelog records")
-
-
-def numbered(count: int, start: int = 0) -> list[tuple[str, Number, int]]:
-    return [(f"k{n}", Number(n), 1_357_000_000_000 + n) for n in range(start, start + count)]
-
-
-class Workers:
-    """Workers of the counting group, their folder and their logs."""
-
-    def __init__(self, kafka: KafkaServer, counting: Counting, module: str, folder: Path) -> None:
-        self.broker, self.counting, self.module, self.folder = kafka.bootstrap, counting, module, folder
-
-    def start(self, name: str, slot: str = "0", **environment: str) -> Any:
-        data = ("--data", str(self.folder / "data"), "--loglevel", "info")
-        command = (*PENSTOCK, "worker", self.module, "--group", "count", "--slot", slot, "--broker", self.broker, *data)
-        return process(*command, log=self.folder / name, **environment)
-
-    def log(self, name: str) -> str:
-        path = self.folder / name
-        return path.read_text(errors="replace") if path.exists() else ""
-
-    def replayed(self, name: str) -> list[int]:
-        return [int(n) for n in REPLAYED.findall(self.log(name))]
-
-    async def counted(self, count: int) -> None:
-        """The newest stores have counted so many records."""
-
-        async def done() -> bool:
-            rows = await asyncio.to_thread(
-                answer, self.broker, "tables", "scan", self.module, "tally", "--data", str(self.folder / "data")
-            )
-            return sum(row["value"]["count"] for row in rows) == count
-
-        await until(self.present, "there are stores")
-        await until(done, f"{count} records are counted")
-
-    async def present(self) -> bool:
-        parts = stored_parts(self.counting.pipeline.topology, self.folder / "data")
-        return len({(part.table.name, part.partition) for part in parts}) == 2 * PARTITIONS
-
-    async def ready(self, name: str, times: int = 1) -> None:
-        async def done() -> bool:
-            return self.log(name).count("ready: ") >= times
-
-        await until(done, f"{name} is ready")
-
-    async def verify(self) -> None:
-        """Every store on the disk is what its changelog says up to its position."""
-        told = await asyncio.to_thread(
-            answer, self.broker, "tables", "verify", self.module, "--data", str(self.folder / "data")
-        )
-        assert told
-        assert [row["differences"] for row in told] == [0] * len(told)
+from tests.broker.counting import PARTITIONS, Counting
+from tests.broker.recovering import COUNT, Workers, kill, numbered
+from tests.broker.running import PENSTOCK, finish, produce, until
 
 
 @pytest.fixture
 def workers(kafka: KafkaServer, counting: Counting, module: str, tmp_path: Path) -> Workers:
-    return Workers(kafka, counting, module, tmp_path)
-
-
-def kill(worker: Any) -> None:
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
+    return Workers(kafka.bootstrap, counting, module, tmp_path)
 
 
 def test_after_a_kill_only_the_tail_is_replayed_and_without_the_disk_everything(workers: Workers) -> None:
@@ -147,8 +86,8 @@ def test_a_store_of_another_partition_count_stops_the_worker(workers: Workers) -
 def test_a_standby_takes_over_without_a_restore(workers: Workers) -> None:
     async def main() -> None:
         await produce(workers.broker, workers.counting.source, numbered(COUNT))
-        one = {"PENSTOCK_STANDBYS": "1"}
-        with workers.start("first", "0", **one) as first, workers.start("second", "1", **one) as second:
+        one = ("--standbys", "1")
+        with workers.start("first", "0", *one) as first, workers.start("second", "1", *one) as second:
             await workers.counted(COUNT)
 
             async def both() -> bool:
@@ -177,15 +116,15 @@ def test_a_standby_takes_over_without_a_restore(workers: Workers) -> None:
 def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Workers) -> None:
     """The newest snapshot is damaged the second time: the one before is used, and after that the changelog alone."""
     place = workers.folder / "snapshots"
-    settings = {"PENSTOCK_SNAPSHOTS": str(place), "PENSTOCK_SNAPSHOT_SECONDS": "1"}
-    no_more = {**settings, "PENSTOCK_SNAPSHOT_SECONDS": "600"}
+    there = ("0", "--snapshots", str(place))
+    often, seldom = ({"PENSTOCK_SNAPSHOT_SECONDS": seconds} for seconds in ("1", "600"))
 
     def published() -> list[Path]:
         return sorted(place.glob("*/tally-*/*/manifest.json"))
 
     async def main() -> None:
         await produce(workers.broker, workers.counting.source, numbered(COUNT))
-        with workers.start("first", **settings) as worker:
+        with workers.start("first", *there, **often) as worker:
             await workers.counted(COUNT)
 
             async def enough() -> bool:
@@ -201,7 +140,7 @@ def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Worker
             await until(two, "every partition has two")
             kill(worker)
         await produce(workers.broker, workers.counting.source, numbered(COUNT, 2 * COUNT))
-        with workers.start("second", **no_more) as worker:
+        with workers.start("second", *there, **seldom) as worker:
             await workers.counted(3 * COUNT)
             kill(worker)
         for name, damaged, snapshots in (("third", 0, 4), ("fourth", 1, 4), ("fifth", 2, 0)):
@@ -210,7 +149,7 @@ def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Worker
                 newest = sorted(place.glob(f"*/tally-{partition}/*"))[-damaged]
                 file = next(file for file in newest.glob("*.sst"))
                 file.write_bytes(file.read_bytes()[:-1] + b"?")
-            with workers.start(name, **no_more) as worker:
+            with workers.start(name, *there, **seldom) as worker:
                 await workers.ready(name)
                 await workers.counted(3 * COUNT)
                 kill(worker)
@@ -219,5 +158,32 @@ def test_a_worker_without_its_disk_takes_a_snapshot_and_the_tail(workers: Worker
             assert len(re.findall(r"tally-\d/.* is not used: its file .*sst is damaged", log)) == damaged * PARTITIONS
             assert workers.replayed(name)[0] > 0
             await workers.verify()
+
+    asyncio.run(main())
+
+
+def test_a_broken_block_stops_a_running_worker_and_its_next_start_restores(workers: Workers) -> None:
+    async def main() -> None:
+        await produce(workers.broker, workers.counting.source, numbered(COUNT))
+        with workers.start("first"):
+            await workers.counted(COUNT)
+        place = ("--data", str(workers.folder / "data"), "--broker", workers.broker)
+        done = finish(*PENSTOCK, "tables", "restore", workers.module, "--table", "tally", *place)  # all in table files
+        assert done.returncode == 0, done.stderr
+        part = stored_parts(workers.counting.pipeline.topology, workers.folder / "data", table="tally")[1]
+        files = list(part.path.glob("*.sst"))
+        assert files
+        for file in files:
+            raw = bytearray(file.read_bytes())
+            raw[10] ^= 0xFF  # in the first block of rows
+            file.write_bytes(raw)
+        await produce(workers.broker, workers.counting.source, numbered(COUNT, COUNT))
+        with workers.start("second") as worker:
+            assert await asyncio.to_thread(worker.wait, 60) == 1
+        assert re.search(r"stopped: .*tally-1: RocksDB says: Corruption: .*Delete this folder", workers.log("second"))
+        with workers.start("third"):
+            await workers.counted(2 * COUNT)
+        assert re.search(r"tally-1: RocksDB says: .*restored from its changelog", workers.log("third"))
+        await workers.verify()
 
     asyncio.run(main())

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.deploy import create_topics
-from penstock.deploy.lag import LagMonitor
 from penstock.pipelines import Delivery
 from penstock.pipelines.compiling import compile_group
 from tests.broker.counting import Counting
 from tests.chaos import brokers, checks, faults
 from tests.chaos.load import Load
+from tests.chaos.progress import Progress, Stalls
 from tests.chaos.workers import Workers, small_disk
 
 GROUPS = ("count", "copy")
@@ -34,18 +34,23 @@ class Report:
 
     kind: str
     seed: int
+    delivery: Delivery = Delivery.EXACTLY_ONCE
     faults: Counter[str] = field(default_factory=Counter)
     records: int = 0
     restarts: int = 0
     seconds: float = 0.0
-    longest_stall: float = 0.0
+    stalls: Stalls = field(default_factory=Stalls)
     problems: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    """Records that the load's producer has doubled on a broker that is not ours."""
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))
         return (
-            f"{self.kind}, seed {self.seed}: {self.faults.total()} faults ({kinds}), {self.records:,} records, "
-            f"{self.seconds:.0f} s, longest stall {self.longest_stall:.1f} s, {len(self.problems)} problems"
+            f"{self.kind}, {self.delivery.value}, seed {self.seed}: {self.faults.total()} faults ({kinds}), "
+            f"{self.records:,} records, {self.seconds:.0f} s, {self.restarts} restarts, {len(self.problems)} problems, "
+            f"{len(self.doubled)} records doubled by the load itself; "
+            f"longest stall {self.stalls.longest:.1f} s; by fault, median/worst in s: {self.stalls}"
         )
 
 
@@ -80,7 +85,7 @@ class Campaign:
     def run(self) -> Report:
         """All of it."""
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # each fault is many lines
-        report = Report(self.kind, self.seed)
+        report = Report(self.kind, self.seed, self.delivery)
         started = time.monotonic()
         with ExitStack() as stack:
             data = self.folder / "data"
@@ -101,7 +106,9 @@ class Campaign:
         await create_topics(world.bootstrap, [counting.source])
         load = Load(world.bootstrap, counting.source, self.rate)
         load.start()
-        progress = _Progress(world.bootstrap, counting, self.groups)
+        specs = [compile_group(counting.pipeline.topology, group) for group in self.groups]
+        progress = Progress(world.bootstrap, counting.source.name, specs)
+        report.stalls = progress.stalls
         watching = asyncio.ensure_future(progress.watch())
         try:
             for group in (*self.groups, *self.groups):
@@ -120,74 +127,24 @@ class Campaign:
             report.restarts = workers.restarts
             report.problems += workers.failures()
             await workers.stop()
-        report.longest_stall = progress.longest
-        report.problems += await checks.problems(world.bootstrap, counting, self.groups, load, data)
+        doubled = None if self.kind == "embedded" else report.doubled
+        report.problems += await checks.problems(world.bootstrap, counting, self.groups, load, data, doubled)
 
-    async def _befall(self, report: Report, world: brokers.Brokers, workers: Workers, progress: "_Progress") -> None:
+    async def _befall(self, report: Report, world: brokers.Brokers, workers: Workers, progress: Progress) -> None:
         rng = random.Random(self.seed)
         planned = list(self.only) or faults.schedule(rng, self.count, world, disk=self._disk)
         for number, name in enumerate(planned):
-            told = await faults.FAULTS[name](rng, workers, world)
+            while True:
+                progress.stalls.befell(name)
+                if told := await faults.FAULTS[name](rng, workers, world):
+                    break
+                progress.stalls.undone()  # there was nothing to do it to: another one instead
+                name = rng.choice(faults.kinds(world, disk=self._disk))
             report.faults[name] += 1
             self.tell(f"{number + 1}/{len(planned)} {told}")
             await asyncio.sleep(rng.uniform(0.0, 2.0))
             if number % 10 == 9:
                 await progress.moved(STUCK)
-
-
-class _Progress:
-    """Looks at what the groups have committed."""
-
-    def __init__(self, broker: str, counting: Counting, groups: Sequence[str]) -> None:
-        self._broker = broker
-        specs = [compile_group(counting.pipeline.topology, group) for group in groups]
-        self._topics = {spec.app_id: spec.source_topics for spec in specs}
-        self._done, self._left = 0, -1
-        self._changed = time.monotonic()
-        self._looks = 0
-        self.longest = 0.0
-
-    async def watch(self) -> None:
-        """Keep looking; a broker that is away is asked again."""
-        while True:
-            try:
-                async with LagMonitor(self._broker, self._topics) as monitor:
-                    while True:
-                        lags = (await asyncio.wait_for(monitor.read(), 10)).values()
-                        known = [lag for lag in lags if lag is not None]
-                        if len(known) == len(self._topics):
-                            self._saw(sum(lag.done for lag in known), sum(lag.left for lag in known))
-                        await asyncio.sleep(0.2)
-            except asyncio.CancelledError:
-                raise
-            except Exception:  # whatever a client says whose broker was just killed
-                await asyncio.sleep(0.5)
-
-    def _saw(self, done: int, left: int) -> None:
-        now = time.monotonic()
-        if done != self._done:
-            if self._done:
-                self.longest = max(self.longest, now - self._changed)
-            self._done, self._changed = done, now
-        self._left = left
-        self._looks += 1
-
-    async def moved(self, limit: float) -> None:
-        """Wait for a commit. Raises TimeoutError."""
-        await self._until(limit, self._done, lambda before: self._done > before, "no commit")
-
-    async def done(self, limit: float) -> None:
-        """Wait until everything is committed, in two looks after now. Raises TimeoutError where it stops before."""
-        await self._until(limit, self._looks, lambda before: self._left == 0 and self._looks > before + 1, "not ended")
-
-    async def _until(self, limit: float, before: int, over: Callable[[int], bool], what: str) -> None:
-        last = self._done, time.monotonic()
-        while not over(before):
-            if self._done != last[0]:
-                last = self._done, time.monotonic()
-            if time.monotonic() - last[1] > limit:
-                raise TimeoutError(f"{what} within {limit:g} s: {self._left:,} records left")
-            await asyncio.sleep(0.1)
 
 
 def _module(counting: Counting, folder: Path, sabotage: str | None) -> str:

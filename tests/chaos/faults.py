@@ -13,12 +13,15 @@ from tests.chaos.workers import Workers
 SESSION = 10.0
 """Seconds after which the group goes on without a member that says nothing."""
 
-Fault = Callable[[random.Random, Workers, Brokers], Awaitable[str]]
+Fault = Callable[[random.Random, Workers, Brokers], Awaitable[str | None]]
+"""What was done; None where there was nothing to do it to."""
 
 
 async def kill(rng: random.Random, workers: Workers, brokers: Brokers) -> str:
     """kill -9 of a worker; its supervisor starts it again."""
-    return f"kill -9 {workers.kill(rng)}"
+    name, pid = await workers.one(rng)
+    _signal(pid, signal.SIGKILL)
+    return f"kill -9 {name}"
 
 
 async def freeze(rng: random.Random, workers: Workers, brokers: Brokers) -> str:
@@ -32,7 +35,7 @@ async def zombie(rng: random.Random, workers: Workers, brokers: Brokers) -> str:
 
 
 async def _frozen(workers: Workers, rng: random.Random, seconds: float) -> str:
-    name, pid = workers.running(rng)
+    name, pid = await workers.one(rng)
     _signal(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(seconds)
@@ -41,14 +44,16 @@ async def _frozen(workers: Workers, rng: random.Random, seconds: float) -> str:
     return f"froze {name} for {seconds:.1f} s"
 
 
-async def join(rng: random.Random, workers: Workers, brokers: Brokers) -> str:
+async def join(rng: random.Random, workers: Workers, brokers: Brokers) -> str | None:
     """One more worker, where there is a slot."""
-    return f"joined {workers.join(rng.choice(workers.groups))}"
+    joined = workers.join(rng.choice(workers.groups))
+    return joined and f"joined {joined}"
 
 
-async def leave(rng: random.Random, workers: Workers, brokers: Brokers) -> str:
+async def leave(rng: random.Random, workers: Workers, brokers: Brokers) -> str | None:
     """A worker is stopped in order, where another one is left."""
-    return f"left {await workers.leave(rng.choice(workers.groups), rng)}"
+    left = await workers.leave(rng.choice(workers.groups), rng)
+    return left and f"left {left}"
 
 
 async def broker_kill(rng: random.Random, workers: Workers, brokers: Brokers) -> str:
@@ -113,8 +118,12 @@ OF_WORKERS = ("kill", "kill", "freeze", "join", "leave")
 
 def schedule(rng: random.Random, count: int, brokers: Brokers, *, disk: bool) -> list[str]:
     """So many faults in a random order, a zombie in every tenth."""
-    kinds = [*OF_WORKERS, *brokers.faults, *(["full-disk"] if disk else [])]
-    return ["zombie" if number % 10 == 5 else rng.choice(kinds) for number in range(count)]
+    return ["zombie" if number % 10 == 5 else rng.choice(kinds(brokers, disk=disk)) for number in range(count)]
+
+
+def kinds(brokers: Brokers, *, disk: bool) -> list[str]:
+    """What may befall them, zombies apart."""
+    return [*OF_WORKERS, *brokers.faults, *(["full-disk"] if disk else [])]
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

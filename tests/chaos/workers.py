@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import errno
-import os
 import random
-import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,17 +31,18 @@ class Workers:
         self._module, self._broker, self._log = module, broker, log
         self.groups, self.data = tuple(groups), data
         self._running: dict[Slot, tuple[Supervisor, asyncio.Task[None]]] = {}
+        self._restarts = 0
 
     @property
     def restarts(self) -> int:
-        """How often a worker of those that are there now was started again."""
-        return sum(supervisor.restarted for supervisor, _ in self._running.values())
+        """How often a worker was started again."""
+        return self._restarts + sum(supervisor.restarted for supervisor, _ in self._running.values())
 
-    def join(self, group: str) -> str:
-        """Start a worker in the group's first free slot."""
+    def join(self, group: str) -> str | None:
+        """Start a worker in the group's first free slot. None: there is none."""
         free = [slot for number in range(SLOTS) if (slot := Slot(group, number)) not in self._running]
         if not free:
-            return f"none: all slots of {group} are taken"
+            return None
         supervisor = Supervisor(
             self._module, free[:1], broker=self._broker, data=self.data, log=self._log, say=self._say
         )
@@ -54,11 +53,11 @@ class Workers:
         self._log.write(f"-- {line}\n".encode())
         self._log.flush()
 
-    async def leave(self, group: str, rng: random.Random) -> str:
-        """Stop one of a group in order; the last one stays."""
+    async def leave(self, group: str, rng: random.Random) -> str | None:
+        """Stop one of a group in order. None: it is the last one, which stays."""
         slots = [slot for slot in self._running if slot.group == group]
         if len(slots) < 2:
-            return f"none: it is {group}'s last one"
+            return None
         slot = rng.choice(slots)
         await self._stop(slot)
         return str(slot)
@@ -67,6 +66,7 @@ class Workers:
         supervisor, task = self._running.pop(slot)
         await supervisor.stop()
         await task
+        self._restarts += supervisor.restarted
 
     async def stop(self) -> None:
         """Stop all of them in order."""
@@ -77,18 +77,14 @@ class Workers:
         """Supervisors that have given up."""
         return [str(task.exception()) for _, task in self._running.values() if task.done() and task.exception()]
 
-    def kill(self, rng: random.Random) -> str:
-        """SIGKILL to one that runs."""
-        name, pid = self.running(rng)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        return name
-
-    def running(self, rng: random.Random) -> tuple[str, int]:
-        """Name and process of one that runs."""
-        slots = self._running.items()
-        alive = [(str(slot), pid) for slot, (supervisor, _) in slots if (pid := supervisor.pid(slot)) is not None]
-        return rng.choice(alive) if alive else ("none: all are being started", 0x7FFFFFF0)
+    async def one(self, rng: random.Random) -> tuple[str, int]:
+        """Name and process of one that runs; waits where all are being started."""
+        while True:
+            slots = self._running.items()
+            alive = [(str(slot), pid) for slot, (supervisor, _) in slots if (pid := supervisor.pid(slot)) is not None]
+            if alive:
+                return rng.choice(alive)
+            await asyncio.sleep(0.05)
 
     @contextmanager
     def disk_filled(self) -> Iterator[None]:

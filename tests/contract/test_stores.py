@@ -48,6 +48,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.rows: list[dict[bytes, bytes]] = [{}, {}]
         self.marks: list[dict[bytes, bytes]] = [{}, {}]
         self.positions = [0, 0]
+        self.changelogs = ["", ""]
         self.scans: list[tuple[int, Iterator[tuple[bytes, bytes]], list[tuple[bytes, bytes]]]] = []
 
     @initialize()
@@ -108,7 +109,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.scans = [scan for scan in self.scans if scan[0] != p]
         self.factory.discard("planes", p)
         self.stores[p] = self.factory.open("planes", p)
-        self.rows[p], self.marks[p], self.positions[p] = {}, {}, 0
+        self.rows[p], self.marks[p], self.positions[p], self.changelogs[p] = {}, {}, 0, ""
+
+    @rule(p=st.integers(0, 1), changelog=st.sampled_from(["4fe0", "b71c"]))
+    def follow(self, p: int, changelog: str) -> None:
+        self.stores[p].follow(changelog)
+        self.changelogs[p] = changelog
 
     @rule(p=st.integers(0, 1), keys=st.lists(KEYS, max_size=6))
     def get_many(self, p: int, keys: list[bytes]) -> None:
@@ -153,8 +159,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def same(self) -> None:
-        for store, rows, position in zip(getattr(self, "stores", ()), self.rows, self.positions, strict=False):
-            assert (store.position, len(store)) == (position, len(rows))
+        held = zip(getattr(self, "stores", ()), self.rows, self.positions, self.changelogs, strict=False)
+        for store, rows, position, changelog in held:
+            assert (store.position, len(store), store.changelog_id) == (position, len(rows), changelog)
 
     def teardown(self) -> None:
         for store in getattr(self, "stores", ()):
@@ -208,6 +215,8 @@ def test_a_store_of_another_topics_offsets_is_told(stores: StoreFactory) -> None
     "use",
     [
         lambda store: store.position,
+        lambda store: store.changelog_id,
+        lambda store: store.follow("4fe0"),
         lambda store: store.get_many([b"k"]),
         lambda store: store.scan(),
         lambda store: store.get_marks([b"k"]),

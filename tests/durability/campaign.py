@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from penstock.deploy.broker import BrokerUnavailable
-from tests.durability import checks, load
+from tests.durability import checks, load, with_aiokafka, with_librdkafka
 from tests.durability.checks import Row
 from tests.durability.server import FaultyServer
 
@@ -63,7 +63,7 @@ class Campaign:
         self._rng = random.Random(seed)
         self._longest = longest
         self._dies_in = dies_in
-        self._kinds = (load.Processor, load.AioProcessor) if transactions else ()
+        self._kinds = (with_librdkafka.Processor, with_aiokafka.AioProcessor) if transactions else ()
         self._faults = ["--clean-every", "0.3", *(["--break", broken] if broken else [])]
         self.report = Report(seed)
         self._server = FaultyServer(folder, fsync=fsync)
@@ -83,7 +83,7 @@ class Campaign:
             server.start_again(rng, self._faults, deadly=False)
             for actor in self._actors:
                 actor.ask_to_stop()
-            slow = [actor for actor in self._actors if type(actor) is load.Processor]
+            slow = [actor for actor in self._actors if type(actor) is with_librdkafka.Processor]
             for actor in self._actors:
                 if actor not in slow:
                     actor.join(45)
@@ -107,17 +107,23 @@ class Campaign:
         admin = AdminClient({"bootstrap.servers": address, **load.PATIENT})
         for future in admin.create_topics(load.TOPICS).values():
             future.result()
-        self._ordered = [load.Sender(address, load.ORDERED, 0), load.Sender(address, load.ORDERED, 1)]
-        self._ordered.append(load.AioSender(address, load.ORDERED, 2))
-        self._compacted = load.Sender(address, load.COMPACTED, 0, keys=100, size=60)
-        self._kept = load.Sender(address, load.KEPT, 0, size=60)
-        self._committers = [load.Committer(address, "group"), load.AioCommitter(address, "aio-group")]
+        self._ordered = [
+            with_librdkafka.Sender(address, load.ORDERED, 0),
+            with_librdkafka.Sender(address, load.ORDERED, 1),
+        ]
+        self._ordered.append(with_aiokafka.AioSender(address, load.ORDERED, 2))
+        self._compacted = with_librdkafka.Sender(address, load.COMPACTED, 0, keys=100, size=60)
+        self._kept = with_librdkafka.Sender(address, load.KEPT, 0, size=60)
+        self._committers = [
+            with_librdkafka.Committer(address, "group"),
+            with_aiokafka.AioCommitter(address, "aio-group"),
+        ]
         processors = zip(self._kinds, load.OUTPUTS, strict=False)
         self._processors = [kind(address, out, random.Random(self.report.seed)) for kind, out in processors]
-        self._admin = load.Administrator(address)
+        self._admin = with_librdkafka.Administrator(address)
         self._actors: list[load.Actor] = [*self._ordered, self._compacted, self._kept, *self._committers]
         self._actors += [*self._processors, self._admin]
-        self._quick = [actor for actor in self._actors if type(actor) is not load.Processor]
+        self._quick = [actor for actor in self._actors if type(actor) is not with_librdkafka.Processor]
         for actor in self._actors:
             actor.start()
 
@@ -171,7 +177,9 @@ class Campaign:
             problems += [f"{each.out}: {problem}" for problem in found]
         problems += self._topics(address)
         sent = sum(
-            actor.done for actor in [*self._ordered, self._compacted, self._kept] if isinstance(actor, load.Sender)
+            actor.done
+            for actor in [*self._ordered, self._compacted, self._kept]
+            if isinstance(actor, with_librdkafka.Sender)
         )
         self.report.counts = {
             "records": sent,

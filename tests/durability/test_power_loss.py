@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from penstock.deploy.broker import BrokerServer, BrokerUnavailable
-from tests.durability import campaign, checks, load, power
+from tests.durability import campaign, checks, load, power, with_librdkafka
 from tests.durability.server import FaultyServer
 
 ROUNDS = 2
@@ -42,8 +42,8 @@ def failed(tmp_path: Path, fsync: str, seed: int) -> tuple[list[str], int]:
                     number += 1
                 producer.poll(0.001)
 
-        committer = load.Committer(address, "group")
-        processor = load.Processor(address, load.OUTPUTS[0], random.Random(seed))
+        committer = with_librdkafka.Committer(address, "group")
+        processor = with_librdkafka.Processor(address, load.OUTPUTS[0], random.Random(seed))
         threads = [threading.Thread(target=send, args=(partition,)) for partition in (0, 1)]
         for thread in threads:
             thread.start()

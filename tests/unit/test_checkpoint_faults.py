@@ -14,6 +14,7 @@ from penstock.pipelines import Count, Pipeline, Sum, Topic
 from penstock.pipelines.compiling import compile_group
 from penstock.tables.checkpoint import Fenced, Owner, Partition
 from penstock.tables.memory import MemoryStores
+from penstock.tables.memory_budget import RowBudget
 from penstock.tables.store import Store, StoreError
 
 
@@ -60,9 +61,10 @@ class Worker:
         disk: Any,
         at_step: Callable[[int], None] = lambda step: None,
         transaction: type[MemoryTransaction] = MemoryTransaction,
+        rows: RowBudget = RowBudget(),  # noqa: B008 - without state
     ) -> None:
         self.broker, self.transaction = broker, transaction(broker, SPEC.app_id)
-        self.runtime = GroupRuntime(SPEC, disk, self.transaction, self.transaction, at_step)
+        self.runtime = GroupRuntime(SPEC, disk, self.transaction, self.transaction, at_step, rows)
         self.runtime.partitions = PARTITIONS
         self.recover()
 

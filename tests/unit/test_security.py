@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,26 +12,6 @@ from penstock.deploy.settings import Settings
 
 SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
 PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ca.pem, cert.pem, key.pem, both.pem, other.pem (another key), locked.pem (with a passphrase)."""
-    folder = tmp_path_factory.mktemp("pem")
-    authority = trustme.CA()
-    one, other = authority.issue_cert("127.0.0.1"), authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    one.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    one.private_key_pem.write_to_path(folder / "key.pem")
-    one.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
-    other.private_key_pem.write_to_path(folder / "other.pem")
-    from cryptography.hazmat.primitives import serialization as pack
-
-    key = pack.load_pem_private_key(one.private_key_pem.bytes(), None)
-    locked = key.private_bytes(pack.Encoding.PEM, pack.PrivateFormat.PKCS8, pack.BestAvailableEncryption(b"passphrase"))
-    (folder / "locked.pem").write_bytes(locked)
-    (folder / "none.pem").write_text("not a certificate\n")
-    return folder
 
 
 def written(folder: Path, text: str) -> Path:

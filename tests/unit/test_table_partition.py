@@ -74,22 +74,24 @@ def test_items_can_be_changed_while_they_are_read(part: TablePartition) -> None:
     assert dict(part.items()) == {b"a": 2, b"a!": 0, b"b": 2, b"b!": 0}
 
 
-def test_the_cache_is_bounded_over_checkpoints(part: TablePartition, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CACHE_ROWS", 10)
-    for round_ in range(4):
-        put(part, {b"%d" % n: n for n in range(round_ * 4, round_ * 4 + 4)})
-        part.flush(part.staged(), round_ + 1)
-        part.trim()
-        assert len(part.rows) <= 10
-    assert len(list(part.items())) == 16
-
-
 def test_a_cleared_partition_is_empty_and_at_the_beginning(part: TablePartition) -> None:
     put(part, {b"a": 1})
     part.flush(part.staged(), 5)
     put(part, {b"b": 1})
     part.clear()
     assert (list(part.items()), part.staged(), part.position) == ([], [], 0)
+
+
+def test_only_a_changelog_of_another_id_empties_the_store(part: TablePartition) -> None:
+    put(part, {b"a": 1})
+    part.flush(part.staged(), 5)
+    for told in ("", "4fe0", "4fe0", ""):  # not known, known from now on, the same, a broker that has no ids
+        assert not part.follow(told)
+        assert (dict(part.items()), part.position) == ({b"a": 1}, 5)
+    assert part.store.changelog_id == "4fe0"
+    assert part.follow("b71c")
+    assert (dict(part.items()), part.position, part.store.changelog_id) == ({}, 0, "b71c")
+    assert not part.follow("b71c")
 
 
 def test_closing_forgets_what_was_not_flushed(part: TablePartition, disk: MemoryStores) -> None:
@@ -113,8 +115,12 @@ def test_a_row_of_another_type_is_told(part: TablePartition) -> None:
 @pytest.mark.parametrize(("key", "value"), [(None, b"1"), (b"k", b"no number"), (b"\xff", b"1")])
 def test_a_changelog_record_that_is_none_is_refused(part: TablePartition, key: bytes | None, value: bytes) -> None:
     part.apply([b"a"], [b"1"], 3)
-    with pytest.raises(ChangelogError, match=r"p\.g-counts-changelog\[0\]: .* before offset 5 .*nothing was written"):
+    with pytest.raises(ChangelogError, match=r"p\.g-counts-changelog\[0\]: .* before offset 5.*nothing was written"):
         part.apply([key], [value], 5)
+    with pytest.raises(
+        ChangelogError, match=r"p\.g-counts-changelog\[0\]: the record at offset 7.*nothing was written"
+    ):
+        part.apply([b"b", key], [b"2", value], 9, [4, 7])
     assert (dict(part.store.scan()), part.position) == ({b"a": b"1"}, 3)
 
 

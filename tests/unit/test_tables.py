@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from penstock.pipelines import Count, Group, Pipeline, Sum, Topic, TopologyDriver
+from penstock.tables.partition import ROW_BYTES
 
 Make = Callable[..., TopologyDriver]
 
@@ -74,13 +75,11 @@ def test_a_topics_table_is_read_to_its_end_first(batch: int, group: Group, topol
     assert driver.values(seen) == [Seen(1, 49)]
 
 
-def test_rows_that_are_only_looked_up_do_not_fill_the_memory(
-    group: Group, topology_driver: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("penstock.tables.partition.CACHE_ROWS", 10)
+def test_rows_that_are_only_looked_up_do_not_fill_the_memory(group: Group, topology_driver: Make) -> None:
     table = group.table("planes", planes)
     group.stream(visits).left_join(table, with_plane).to(seen)
     driver = topology_driver(group.pipeline, partitions=1)
+    driver._groups["g"].runtime.checkpoint.rows.limit = 10 * ROW_BYTES
     for n in range(20):
         driver.send_all(visits, [(f"absent{n}.{i}", Visit("", i)) for i in range(4)])
         driver.process()

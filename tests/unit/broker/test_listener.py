@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import trustme
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient
 
@@ -22,21 +21,6 @@ from penstock.deploy.broker.security.users import users
 from penstock.deploy.cli import main
 
 LIMIT = 20.0
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ca.pem, cert.pem, key.pem, both.pem, and other.pem, the key of another certificate."""
-    folder = tmp_path_factory.mktemp("pem")
-    authority = trustme.CA()
-    one, other = authority.issue_cert("127.0.0.1"), authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    one.cert_chain_pems[0].write_to_path(folder / "cert.pem")
-    one.private_key_pem.write_to_path(folder / "key.pem")
-    one.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
-    other.private_key_pem.write_to_path(folder / "other.pem")
-    (folder / "none.pem").write_text("nothing\n")
-    return folder
 
 
 @pytest.fixture
