@@ -17,17 +17,16 @@ from typing import Any
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from benchmarks.measure import cpu_seconds
+from benchmarks.java import classpath, java
+from benchmarks.processes import cpu_seconds
 from benchmarks.report import machine
 from penstock.deploy import KafkaServer
-from penstock.deploy.kafka.jars import Distribution, java
 from penstock.tables.rocksdb import RocksStores
 
 HERE = Path(__file__).parent
 PARTITIONS = 4
 KEY_BYTES, VALUE_BYTES = 16, 100
 LIMIT = 180.0
-STREAMS = Distribution("kafka-streams", "Kafka Streams", HERE.with_name("kafka_streams").absolute() / "pom.xml")
 
 
 def main() -> int:
@@ -118,10 +117,18 @@ def _await(process: Any, log: Path, text: str) -> None:
 
 
 def _streams(broker: str, data: Path, keys: int) -> dict[str, Any]:
-    jars = STREAMS.install()
-    source = HERE.with_name("kafka_streams") / "Restore.java"
-    command = [java(), "-Xmx1g", "-cp", f"{jars}/*", str(source), broker, "streams", "streams-source", str(data),
-               str(keys)]  # fmt: skip
+    command = [
+        java(),
+        "-Xmx1g",
+        "-cp",
+        classpath(),
+        "Restore",
+        broker,
+        "streams",
+        "streams-source",
+        str(data),
+        str(keys),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     if done.returncode:
         raise RuntimeError(f"Kafka Streams failed:\n{done.stderr[-3000:]}")
