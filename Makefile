@@ -48,8 +48,8 @@ check: setup ## lint, format, types
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: kafka ## the short benchmarks, compared in one run
-	$(BIN)/python -m benchmarks
+bench: kafka ## the short benchmarks beside the plain aiokafka loop; fails where one got slower than committed
+	$(BIN)/python -m benchmarks short --guard
 
 bench-peers: $(PEERS)/.installed ## Faust, Quix Streams and Bytewax in an environment of their own, for the benchmarks
 
@@ -59,7 +59,7 @@ $(PEERS)/.installed: requirements-peers.lock
 	@touch $@
 
 bench-restore: kafka ## restore a million keys from a changelog, beside Kafka Streams
-	$(BIN)/python -m benchmarks.restore
+	$(BIN)/python -m benchmarks restore
 
 lock: setup ## write the lock files anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -1,6 +1,7 @@
 """Run workloads: each candidate over the same records of one real Kafka, interleaved over rounds, its output verified.
 
-Exit code 0: every output was right. WORKLOAD is a name or a group of them; default: short.
+Exit code 0: every output was right, and with --guard no workload got slower. WORKLOAD is a name or a group of them;
+default: short.
 """
 
 import argparse
@@ -10,11 +11,12 @@ import os
 import sys
 import tempfile
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import report
+from benchmarks import guard, page, report
 from benchmarks.brokers import servers
 from benchmarks.candidates import Candidate
 from benchmarks.harness import Harness
@@ -36,8 +38,12 @@ def main() -> int:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         try:
-            server = None if arguments.broker else stack.enter_context(servers.KAFKA.start(home / "kafka"))
-            broker, pid = (server.bootstrap, server.pid) if server else (arguments.broker, None)
+            server = (
+                None
+                if arguments.broker or _in_process(arguments)
+                else stack.enter_context(servers.KAFKA.start(home / "kafka"))
+            )
+            broker, pid = (server.bootstrap, server.pid) if server else (arguments.broker or "", None)
             return asyncio.run(_run(arguments, Harness(broker, home / "runs", console, arguments.records, pid)))
         except (RunFailed, PenstockError) as exc:
             console.print(f"[red]error: {exc}[/]", highlight=False)
@@ -53,7 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=_positive, default=3, help="runs of each candidate (default: %(default)s)")
     parser.add_argument("--candidates", help="only these, by commas")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FOLDER", help="where results go")
+    parser.add_argument("--publish", action="store_true", help="put tables and plots into docs/benchmarks.md")
+    parser.add_argument("--guard", action="store_true", help="exit code 1 where a workload got slower than committed")
+    parser.add_argument("--accept", action="store_true", help="commit this run's ratios as those of such machines")
     return parser
+
+
+def _in_process(arguments: argparse.Namespace) -> bool:
+    """Whether nothing that was asked for needs a Kafka."""
+    return all(workload.kind == "micro" for workload in chosen(arguments.workload))
 
 
 def _positive(text: str) -> int:
@@ -94,7 +108,7 @@ async def _run(arguments: argparse.Namespace, harness: Harness) -> int:
     if names is None and arguments.workload in ([], ["short"]):
         names = list(SHORT_CANDIDATES)
     console.print(f"{report.machine()}; load average {os.getloadavg()[0]:.1f}", highlight=False)
-    right = True
+    right, ratios = True, {}
     try:
         for workload in chosen(arguments.workload):
             before = os.getloadavg()
@@ -102,12 +116,30 @@ async def _run(arguments: argparse.Namespace, harness: Harness) -> int:
             missing = {candidate.name: why for candidate in able if (why := candidate.missing())}
             runs = await harness.rounds(workload, [c for c in able if c.name not in missing], arguments.rounds)
             console.print(report.table(workload, runs, missing))
-            path = report.write(arguments.json, report.content(workload, runs, missing, before))
-            console.print(f"written to {path.name}", highlight=False)
+            results = report.content(workload, runs, missing, before)
+            for line in page.derived(results):
+                console.print(line.strip(), highlight=False)
+            console.print(f"written to {report.write(arguments.json, results).name}", highlight=False)
+            if arguments.publish:
+                page.publish(results)
+            if (ratio := guard.ratio(results["summary"])) is not None:
+                ratios[workload.name] = ratio
             right = right and all(run.right for run in runs)
     finally:
-        await harness.clean()
-    return 0 if right else 1
+        if harness.broker:
+            await harness.clean()
+    kept = _guarded(ratios) or not arguments.guard
+    if arguments.accept and right:
+        guard.accept(ratios, report.kind(), f"{datetime.now(UTC):%Y-%m-%d}")
+    return 0 if right and kept else 1
+
+
+def _guarded(ratios: dict[str, float]) -> bool:
+    """Tell each workload's ratio beside the committed one; False where one got slower."""
+    compared = guard.compare(ratios, guard.committed(report.kind()))
+    for each in compared:
+        console.print(f"[{'red' if each.slower else 'default'}]{each}[/]", highlight=False)
+    return not any(each.slower for each in compared)
 
 
 if __name__ == "__main__":

@@ -118,12 +118,17 @@ _FAUST = (
     "{peers}", "-m", "faust", "-A", "benchmarks.peers.faust_agents", "--loop", "uvloop", "worker", "-l", "warn",
     "--without-web",
 )  # fmt: skip
+_BYTEWAX = ("{peers}", "-m", "bytewax.run", "benchmarks.peers.bytewax_flow")
 _GROUP = "{run}.{program}"
 _ALO = {"BENCH_DELIVERY": "at-least-once"}
-_CACHED = {"BENCH_CACHE": str(10 << 20)}
+_SECOND = {"PENSTOCK_CHECKPOINT_SECONDS": "1"}
 
 PENSTOCK = Candidate(BASE, "exactly-once", _PENSTOCK, _GROUP)
 PENSTOCK_ALO = Candidate("penstock-alo", "at-least-once", _PENSTOCK, _GROUP, environment=_ALO)
+PENSTOCK_SECOND = Candidate("penstock-1s", "exactly-once, checkpoint each 1 s", _PENSTOCK, _GROUP, environment=_SECOND)
+PENSTOCK_ALO_SECOND = Candidate(
+    "penstock-alo-1s", "at-least-once, checkpoint each 1 s", _PENSTOCK, _GROUP, environment=_ALO | _SECOND
+)
 PENSTOCK_TWO = Candidate("penstock-2", "exactly-once, two workers", _PENSTOCK, _GROUP, workers=2)
 AIOKAFKA = Candidate(LIMIT, "hand-written loop, at-least-once", ("{python}", "-m", "benchmarks.peers.aiokafka_loop"))
 AIOKAFKA_TWO = Candidate("aiokafka-2", "hand-written loop, two workers", AIOKAFKA.arguments, workers=2)
@@ -134,12 +139,16 @@ STREAMS = Candidate("kafka-streams", "at-least-once, record cache off", _STREAMS
 STREAMS_EOS = Candidate(
     "kafka-streams-eos", "exactly-once, record cache off", _STREAMS, environment={"BENCH_DELIVERY": "exactly_once_v2"}
 )
-BYTEWAX = Candidate(
-    "bytewax", "no consumer group, no committed offsets", ("{peers}", "-m", "benchmarks.peers.bytewax_flow"), group=""
+STREAMS_LOW = Candidate(
+    "kafka-streams-low", "at-least-once, linger 0, fetch wait 10 ms", _STREAMS, environment={"BENCH_LINGER": "0"}
 )
+BYTEWAX = Candidate("bytewax", "no consumer group, no committed offsets", _BYTEWAX, group="")
 BYTEWAX_KEYED = Candidate(
     "bytewax", "state in memory, no changelog, no committed offsets", BYTEWAX.arguments, group="", most=300_000
 )
 QUIX = Candidate("quix", "at-least-once", ("{peers}", "-m", "benchmarks.peers.quix_app"), most=300_000)
 FAUST = Candidate("faust", "stock agent, at-least-once", _FAUST, most=30_000)
 FLOOR = Candidate("floor", "producer straight to consumer")
+PENSTOCK_JOB = Candidate(BASE, "exactly-once, one worker a group", ("{python}", "-m", "examples.flights"))
+MAP = Candidate("map", "a function that returns its argument")
+FILTER = Candidate("filter", "a predicate that keeps every record")

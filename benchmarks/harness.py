@@ -1,5 +1,6 @@
 """Candidates one after another, interleaved over rounds, on the same topics of one Kafka."""
 
+import asyncio
 import os
 import shutil
 import time
@@ -12,7 +13,11 @@ from rich.console import Console
 from benchmarks import broker as kafka
 from benchmarks.backlog import Backlog
 from benchmarks.candidates import Candidate, Case
+from benchmarks.flights import flights
+from benchmarks.latency import Load, latency
 from benchmarks.measure import measure
+from benchmarks.micro import micro
+from benchmarks.restore import Changelogs, restore
 from benchmarks.runs import FIGURES, Run, RunFailed
 from benchmarks.workloads import Workload
 
@@ -27,6 +32,7 @@ class Harness:
         console: where progress is told.
         records: how many records a backlog has; None: as the workload says.
         pid: of the broker's process, where it is ours.
+        load: the steady load; None: as the workload says.
     """
 
     broker: str
@@ -34,9 +40,11 @@ class Harness:
     console: Console
     records: int | None = None
     pid: int | None = None
+    load: Load | None = None
     name: str = field(default_factory=lambda: f"bench-{os.getpid()}-{int(time.time())}")
     _backlogs: dict[tuple[str, int], Backlog] = field(default_factory=dict)
     _planes: bool = False
+    _changelogs: Changelogs | None = None
 
     async def rounds(self, workload: Workload, candidates: Sequence[Candidate], rounds: int) -> list[Run]:
         """The candidates one after another, in each round beginning with another one."""
@@ -50,7 +58,8 @@ class Harness:
                     run = Run(candidate.name, self._size(workload, candidate), {}, False, f"FAILED: {exc}")
             runs.append(run)
             self._tell(workload, f"{number}/{rounds}", run)
-            await kafka.remove(self.broker, case.run)
+            if workload.kind != "micro":
+                await kafka.remove(self.broker, case.run)
             shutil.rmtree(case.data, ignore_errors=True)
         return runs
 
@@ -59,11 +68,33 @@ class Harness:
         await kafka.remove(self.broker, self.name)
 
     async def _one(self, workload: Workload, candidate: Candidate, case: Case) -> Run:
-        return await measure(candidate, case, self._backlogs[workload.shape, self._size(workload, candidate)])
+        size = self._size(workload, candidate)
+        match workload.kind:
+            case "drain":
+                return await measure(candidate, case, self._backlogs[workload.shape, size])
+            case "latency":
+                return await latency(candidate, case, self.load or Load(workload.rate))
+            case "restore":
+                return await asyncio.to_thread(restore, candidate, await self._filled(size), case.data)
+            case "flights":
+                return await flights(candidate, case, self.records)
+            case "micro":
+                return micro(candidate, size)
+            case kind:
+                raise ValueError(kind)
+
+    async def _filled(self, keys: int) -> Changelogs:
+        """The changelogs; written where they are not there yet."""
+        if self._changelogs is None:
+            self._changelogs = Changelogs(self.broker, self.name, keys)
+            with self.console.status("writing the changelogs"):
+                await asyncio.to_thread(self._changelogs.fill)
+        return self._changelogs
 
     async def _case(self, workload: Workload, candidate: Candidate, number: int) -> Case:
         run = f"{self.name}-{workload.name}-{number}-{candidate.name}"
-        source, table = await self._source(workload, candidate), f"{self.name}-planes"
+        drained = workload.kind == "drain"
+        source, table = await self._source(workload, candidate) if drained else "", f"{self.name}-planes"
         if workload.program == "join" and not self._planes:
             await kafka.fill_planes(self.broker, table)
             self._planes = True

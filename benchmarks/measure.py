@@ -18,11 +18,13 @@ from benchmarks import broker as kafka
 from benchmarks.backlog import Backlog
 from benchmarks.candidates import ROOT, Candidate, Case
 from benchmarks.checks import Check
-from benchmarks.processes import busy_seconds, cpu_seconds, peak_mb
+from benchmarks.processes import busy_seconds, own_and_ended, peak_mb, tree
 from benchmarks.runs import Run, RunFailed
 
 LOOK_SECONDS = 0.02
 """Between two looks at the ends of the output topic."""
+TREE_SECONDS = 0.5
+"""Between two looks for new children of the workers."""
 QUIET_SECONDS = 0.6
 """A complete output that does not grow for so long has ended: several checkpoints."""
 STUCK_SECONDS = 60.0
@@ -45,11 +47,16 @@ class Workers:
 
     def __init__(self, case: Case, processes: Sequence[asyncio.subprocess.Process]) -> None:
         self._case, self._processes = case, processes
+        self._tree: list[int] = []
+        self._looked = 0.0
 
     @property
     def cpu(self) -> float:
         """Processor seconds of all of them, children included."""
-        return sum(cpu_seconds(process.pid) for process in self._processes)
+        if time.monotonic() - self._looked > TREE_SECONDS:
+            self._tree = [pid for process in self._processes for pid in tree(process.pid)]
+            self._looked = time.monotonic()
+        return sum(map(own_and_ended, self._tree))
 
     @property
     def peak_mb(self) -> float:
@@ -61,7 +68,7 @@ class Workers:
         if self._case.kafka is None:
             return None
         harness = os.times()
-        return busy_seconds() - cpu - cpu_seconds(self._case.kafka) - harness.user - harness.system
+        return busy_seconds() - cpu - own_and_ended(self._case.kafka) - harness.user - harness.system
 
     def alive(self) -> None:
         """Raises RunFailed where one has ended."""
@@ -103,14 +110,18 @@ async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Run:
         peak = workers.peak_mb
     await kafka.read_back(case.broker, case.out, check)
     verdict = check.verdict()
-    figures = {"start": first.at - began, "peak_mb": peak, **_figures(first, last, backlog.size / check.expected)}
+    figures = {
+        "start": first.at - began,
+        "peak_mb": peak,
+        **figures_between(first, last, backlog.size / check.expected),
+    }
     others = None
     if first.strange is not None and last.strange is not None and last.at > first.at:
         others = max(0.0, last.strange - first.strange) / (last.at - first.at) / (os.cpu_count() or 1)
     return Run(candidate.name, backlog.size, figures, verdict.right, str(verdict), load, others)
 
 
-def _figures(first: Sample, last: Sample, share: float) -> dict[str, float]:
+def figures_between(first: Sample, last: Sample, share: float) -> dict[str, float]:
     """What came between two samples; nothing where there was one look only. `share` is inputs per output."""
     wall, counted = last.at - first.at, (last.outputs - first.outputs) * share
     if not counted:

@@ -14,12 +14,20 @@ def cpu_seconds(pid: int) -> float:
 
     A broker's compaction and a candidate's helpers are processes of their own: they belong to it.
     """
-    return sum(_own_and_ended(each) for each in tree(pid))
+    return sum(own_and_ended(each) for each in tree(pid))
 
 
-def _own_and_ended(pid: int) -> float:
+def own_and_ended(pid: int) -> float:
+    """The same without the children that run; a hundred times cheaper for a process of many threads."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return sum(int(field) for field in fields[11:15]) / _TICKS
+
+
+def children_seconds(pid: int) -> float:
+    """User and system time of a process's children alone, of those that it waited for and of those that run."""
+    fields = _read(pid, "stat").rpartition(")")[2].split()
+    waited = sum(int(field) for field in fields[13:15]) / _TICKS
+    return waited + sum(own_and_ended(each) for each in tree(pid) if each != pid)
 
 
 def tree(pid: int) -> Iterator[int]:
