@@ -33,9 +33,14 @@ class Flights:
 
 
 @cache
-def flights() -> Flights:
-    """All flights of examples/flights in the order of their departure."""
-    whole = data.flights_frame()
+def _whole() -> pl.DataFrame:
+    return data.flights_frame()
+
+
+@cache
+def flights(most: int | None = None) -> Flights:
+    """The first flights of examples/flights in the order of their departure; None: all 336,776."""
+    whole = _whole().head(most) if most else _whole()
     encode = msgspec.json.Encoder().encode
     rests, times = [], []
     for _, flight, time in data.flights(whole):
@@ -62,7 +67,8 @@ class Backlog:
 
     def __init__(self, size: int, shape: str = "flights") -> None:
         self.size, self.shape = size, shape
-        base = flights().frame
+        self._flights = flights(size if size < _whole().height else None)
+        base = self._flights.frame
         times = -(-size // base.height)
         repeated = pl.concat([base] * times).head(size).with_row_index("id").with_columns(pl.col("id").cast(pl.Int64))
         self.frame = repeated.with_columns(self._key().alias("key")).drop("tailnum")
@@ -83,7 +89,7 @@ class Backlog:
 
     def records(self) -> Iterator[tuple[bytes, bytes, int]]:
         """(key, value, event time in ms) of each record."""
-        source = flights()
+        source = self._flights
         rests, times, count = source.rests, source.times, len(source.rests)
         for i, key in enumerate(self.frame["key"]):
             rest = rests[i % count]
@@ -100,7 +106,7 @@ class Backlog:
 
 def _moved(partition: int) -> dict[str, str]:
     """Another key for each tail number that falls on a partition."""
-    keys = flights().frame["tailnum"].fill_null("none").unique().to_list()
+    keys = _whole()["tailnum"].fill_null("none").unique().to_list()
     return {key: _elsewhere(key, partition) for key in keys}
 
 

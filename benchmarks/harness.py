@@ -70,7 +70,7 @@ class Harness:
     async def _one(self, workload: Workload, candidate: Candidate, case: Case) -> Run:
         size = self._size(workload, candidate)
         match workload.kind:
-            case "drain":
+            case "drain" | "start":
                 return await measure(candidate, case, self._backlogs[workload.shape, size])
             case "latency":
                 return await latency(candidate, case, self.load or Load(workload.rate))
@@ -93,7 +93,7 @@ class Harness:
 
     async def _case(self, workload: Workload, candidate: Candidate, number: int) -> Case:
         run = f"{self.name}-{workload.name}-{number}-{candidate.name}"
-        drained = workload.kind == "drain"
+        drained = workload.kind in ("drain", "start")
         source, table = await self._source(workload, candidate) if drained else "", f"{self.name}-planes"
         if workload.program == "join" and not self._planes:
             await kafka.fill_planes(self.broker, table)
@@ -101,6 +101,8 @@ class Harness:
         return Case(run, workload.program, self.broker, source, table, self.home / run, self.pid)
 
     def _size(self, workload: Workload, candidate: Candidate) -> int:
+        if workload.kind == "start":
+            return 1
         return candidate.records(self.records or workload.records)
 
     async def _source(self, workload: Workload, candidate: Candidate) -> str:

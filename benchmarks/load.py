@@ -46,11 +46,10 @@ def send(broker: str, topic: str, rate: int, seconds: float, file: Path, whole: 
     """Send at a steady rate; a late record does not delay those behind it."""
     from benchmarks.backlog import flights
 
-    source = flights()
-    frame = source.frame.head(50_000)
-    keys = [key.encode() for key in frame["tailnum"].fill_null("none")]
-    departed = frame["dep_delay"].is_not_null().to_list()
-    rows = cycle(list(zip(keys, source.rests[:50_000], departed, strict=True)))
+    source = flights(min(50_000, round(rate * seconds)))
+    keys = [key.encode() for key in source.frame["tailnum"].fill_null("none")]
+    departed = source.frame["dep_delay"].is_not_null().to_list()
+    rows = cycle(list(zip(keys, source.rests, departed, strict=True)))
     client = Producer({"bootstrap.servers": broker, "linger.ms": 0, "partitioner": "murmur2_random", "acks": "all"})
     client.list_topics(topic)
     print("ready", flush=True)

@@ -88,7 +88,7 @@ _ALL = (
         "startup",
         "from the command to the first record's output",
         (*_LOOPS, c.PENSTOCK_ALO, c.STREAMS, c.BYTEWAX, c.QUIX, c.FAUST),
-        records=1,
+        kind="start",
     ),
     Workload(
         "scaling",
