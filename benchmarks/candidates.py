@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks import java
@@ -70,6 +70,7 @@ class Candidate:
         arguments: the command; {python}, {peers} and {java} are its first word, {program}, {broker}, {data}, {parent},
             {worker} and {classes} are filled in.
         group: its consumer group, with {run} and {program}; "" where it has none.
+        package: what it needs in the peers' environment.
         most: records it gets at most, where a whole backlog would take too long.
         workers: processes.
         environment: what it has beside the case's.
@@ -79,14 +80,17 @@ class Candidate:
     what: str
     arguments: tuple[str, ...] = ()
     group: str = "{run}"
+    package: str = ""
     most: int | None = None
     workers: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def missing(self) -> str:
         """Why it cannot run here; empty where it can."""
-        if "{peers}" in self.arguments and not PEERS.exists():
+        if self.package and not PEERS.exists():
             return "not installed: make bench-peers"
+        if self.package and not list(PEERS.parents[1].glob(f"lib/python*/site-packages/{self.package}")):
+            return f"{self.package} has no wheel for this Python"
         if "{java}" in self.arguments:
             return java.missing()
         return ""
@@ -142,12 +146,12 @@ STREAMS_EOS = Candidate(
 STREAMS_LOW = Candidate(
     "kafka-streams-low", "at-least-once, linger 0, fetch wait 10 ms", _STREAMS, environment={"BENCH_LINGER": "0"}
 )
-BYTEWAX = Candidate("bytewax", "no consumer group, no committed offsets", _BYTEWAX, group="")
-BYTEWAX_KEYED = Candidate(
-    "bytewax", "state in memory, no changelog, no committed offsets", BYTEWAX.arguments, group="", most=300_000
+BYTEWAX = Candidate("bytewax", "no consumer group, no committed offsets", _BYTEWAX, group="", package="bytewax")
+BYTEWAX_KEYED = replace(BYTEWAX, what="state in memory, no changelog, no committed offsets", most=300_000)
+QUIX = Candidate(
+    "quix", "at-least-once", ("{peers}", "-m", "benchmarks.peers.quix_app"), package="quixstreams", most=300_000
 )
-QUIX = Candidate("quix", "at-least-once", ("{peers}", "-m", "benchmarks.peers.quix_app"), most=300_000)
-FAUST = Candidate("faust", "stock agent, at-least-once", _FAUST, most=30_000)
+FAUST = Candidate("faust", "stock agent, at-least-once", _FAUST, package="faust", most=30_000)
 FLOOR = Candidate("floor", "producer straight to consumer")
 PENSTOCK_JOB = Candidate(BASE, "exactly-once, one worker a group", ("{python}", "-m", "examples.flights"))
 MAP = Candidate("map", "a function that returns its argument")

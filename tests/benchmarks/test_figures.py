@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic: rates, medians, ratios, quantiles, what a micro benchmark divides by."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,26 @@ def test_the_cost_of_a_step_is_the_median_difference_for_a_step_and_a_record() -
     noise: Iterator[float] = iter([0.0, *([0.0] * 8), 99.0])
     found = step_ns(lambda: 1.0, lambda: 1.0 + 8e-4 + next(noise), 1000)
     assert found == pytest.approx(8e-4 * 1e9 / MORE / 1000)
+
+
+# ---- candidates that cannot run here
+
+
+def test_a_peer_that_is_not_installed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "bin" / "python"
+    monkeypatch.setattr(c, "PEERS", python)
+    assert c.QUIX.missing() == "not installed: make bench-peers"
+    python.parent.mkdir()
+    python.touch()
+    packages = tmp_path / "lib" / "python3.13" / "site-packages"
+    (packages / "quixstreams").mkdir(parents=True)
+    assert c.QUIX.missing() == ""
+    assert c.BYTEWAX.missing() == "bytewax has no wheel for this Python"
+    assert c.PENSTOCK.missing() == ""
+
+
+def test_each_worker_of_a_candidate_has_a_slot_of_its_own(tmp_path: Path) -> None:
+    case = c.Case("run", "keyed", "host:1", "source", "planes", tmp_path)
+    one, two = c.PENSTOCK_TWO.commands(case)
+    assert [command[command.index("--slot") + 1] for command in (one, two)] == ["0", "1"]
+    assert all({"keyed", "host:1", str(tmp_path)} <= set(command) for command in (one, two))
