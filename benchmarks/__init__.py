@@ -11,7 +11,12 @@ measured.
 | `broker` | topics made and removed, the backlog written, the outputs read back |
 | `harness` | candidates in turns over rounds |
 | `measure` | one run over a backlog: first output, last output, processor time between them |
+| `latency`, `load` | one run at a steady rate, and the processes that send and read |
+| `restore`, `flights`, `micro` | a table from its changelog; the flights job; one more step |
 | `processes` | processor time and memory from /proc |
-| `runs`, `report` | figures; the table and the JSON files |
-| `brokers/` | the embedded broker beside Kafka |
+| `runs`, `report` | figures; the table in the terminal and the JSON files |
+| `page`, `plot` | the tables and plots in docs/benchmarks.md |
+| `guard` | the ratio to the plain loop, beside the committed one |
+| `brokers/` | the embedded broker beside Kafka, `python -m benchmarks.brokers` |
+| `startup`, `rolling` | start and stop on both brokers, and a rolling restart: commands of their own |
 """

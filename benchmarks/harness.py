@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from benchmarks import broker as kafka
 from benchmarks.backlog import Backlog
@@ -20,6 +21,7 @@ from benchmarks.micro import micro
 from benchmarks.restore import Changelogs, restore
 from benchmarks.runs import FIGURES, Run, RunFailed
 from benchmarks.workloads import Workload
+from penstock.pipelines import PenstockError
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Harness:
             with self.console.status(f"{workload.name} {number}/{rounds}: {candidate.name}"):
                 try:
                     run = await self._one(workload, candidate, case)
-                except RunFailed as exc:  # the others go on; the exit code tells
+                except (RunFailed, PenstockError) as exc:  # the others go on; the exit code tells
                     run = Run(candidate.name, self._size(workload, candidate), {}, False, f"FAILED: {exc}")
             runs.append(run)
             self._tell(workload, f"{number}/{rounds}", run)
@@ -125,7 +127,7 @@ class Harness:
             f"{run.figures[f]:{form}} {title}" for f, (title, form) in FIGURES.items() if f in run.figures
         )
         others = "" if run.others is None else f"  others {run.others:.0%}"
-        verdict = f"[{'green' if run.right else 'red'}]{run.verdict}[/]"
+        verdict = f"[{'green' if run.right else 'red'}]{escape(run.verdict)}[/]"
         self.console.print(
             f"{workload.name} {number} {run.candidate}: {figures}{others}  {verdict}", highlight=False, soft_wrap=True
         )

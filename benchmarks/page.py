@@ -57,7 +57,7 @@ def between(page: str, name: str, text: str) -> str:
 def table(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table, with when and where they were measured."""
     runs, machine = results["runs"], results["machine"]
-    figures = [figure for figure in FIGURES if any(figure in run["figures"] for run in runs)]
+    figures = [figure for figure in FIGURES if figure != "cores" and any(figure in run["figures"] for run in runs)]
     titles = ["candidate", "delivery, settings", "records", *(FIGURES[figure][0] for figure in figures)]
     ratios = any("cpu_us" in run["figures"] for run in runs)
     titles += [f"CPU to {BASE}'s"] * ratios + ["output"]
@@ -78,7 +78,7 @@ def _where(results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], machin
     others = [run["others"] for run in runs if run["others"] is not None]
     taken = f"; other processes took {min(others):.0%}-{max(others):.0%} of the CPU" if others else ""
     where = f"{machine['cores']} cores ({machine['cpu']}), {machine['memory_gib']:.0f} GiB, Python {machine['python']}"
-    return f"{results['what']}. {results['date'][:10]}, {where}{taken}. Median (lowest-highest) of {rounds} runs:"
+    return f"Run of {results['date'][:10]}, {where}{taken}. Median (lowest-highest) of {rounds} runs:"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.candidates import BASE, Candidate
@@ -76,7 +77,9 @@ def table(workload: Workload, runs: Sequence[Run], missing: Mapping[str, str]) -
             ratio = relative(medians, candidate.name, BASE)
             shown.add_row(_titled(candidate), f"{mine[0].records:,}", *cells, ratio, verdict(mine))
         elif candidate.name in missing:
-            shown.add_row(_titled(candidate), *([""] * (len(figures) + 2)), f"[yellow]{missing[candidate.name]}[/]")
+            shown.add_row(
+                _titled(candidate), *([""] * (len(figures) + 2)), f"[yellow]{escape(missing[candidate.name])}[/]"
+            )
     return shown
 
 
@@ -87,7 +90,7 @@ def _titled(candidate: Candidate) -> str:
 def verdict(mine: Sequence[Run]) -> str:
     """Right, or what was wrong with the first that was not."""
     wrong = [run for run in mine if not run.right]
-    return f"[red]{wrong[0].verdict}[/]" if wrong else "[green]right[/]"
+    return f"[red]{escape(wrong[0].verdict)}[/]" if wrong else "[green]right[/]"
 
 
 def relative(medians: Mapping[str, Mapping[str, float]], name: str, base: str, figure: str = "cpu_us") -> str:
