@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,18 +129,17 @@ async def _run(arguments: argparse.Namespace, harness: Harness) -> int:
     finally:
         if harness.broker:
             await harness.clean()
-    kept = _guarded(ratios) or not arguments.guard
-    if arguments.accept and right:
-        guard.accept(ratios, report.kind(), f"{datetime.now(UTC):%Y-%m-%d}")
-    return 0 if right and kept else 1
-
-
-def _guarded(ratios: dict[str, float]) -> bool:
-    """Tell each workload's ratio beside the committed one; False where one got slower."""
     compared = guard.compare(ratios, guard.committed(report.kind()))
     for each in compared:
-        console.print(f"[{'red' if each.slower else 'default'}]{each}[/]", highlight=False)
-    return not any(each.slower for each in compared)
+        console.print(f"[{'red' if each.slower else 'default'}]{each}[/]", highlight=False, soft_wrap=True)
+    if arguments.accept and right:
+        guard.accept(ratios, report.kind(), f"{datetime.now(UTC):%Y-%m-%d}")
+    return exit_code(right, compared, guarded=arguments.guard)
+
+
+def exit_code(right: bool, compared: Sequence[guard.Comparison], *, guarded: bool) -> int:
+    """0 where every output was right and, if that is asked for, no workload got slower."""
+    return 0 if right and not (guarded and any(each.slower for each in compared)) else 1
 
 
 if __name__ == "__main__":

@@ -135,7 +135,6 @@ PENSTOCK_ALO_SECOND = Candidate(
 )
 PENSTOCK_TWO = Candidate("penstock-2", "exactly-once, two workers", _PENSTOCK, _GROUP, workers=2)
 AIOKAFKA = Candidate(LIMIT, "hand-written loop, at-least-once", ("{python}", "-m", "benchmarks.peers.aiokafka_loop"))
-AIOKAFKA_TWO = Candidate("aiokafka-2", "hand-written loop, two workers", AIOKAFKA.arguments, workers=2)
 CONFLUENT = Candidate(
     "confluent-kafka", "hand-written loop, at-least-once", ("{python}", "-m", "benchmarks.peers.confluent_loop")
 )

@@ -4,6 +4,7 @@ The candidate has worked on a hundred records before the load begins, and the lo
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -22,6 +23,8 @@ from benchmarks.runs import Run, RunFailed
 
 FIRST = 100
 """Records that go through before the load."""
+END_SECONDS = 2.0
+"""A process of the load ends by itself, unless the run failed."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,11 @@ async def _loader(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
             raise RunFailed("had no load: its process does not start")
         yield process
     finally:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), END_SECONDS)
         if process.returncode is None:
             process.terminate()
-        await process.wait()
+            await process.wait()
 
 
 async def _line(process: asyncio.subprocess.Process) -> str:

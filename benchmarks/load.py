@@ -50,7 +50,16 @@ def send(broker: str, topic: str, rate: int, seconds: float, file: Path, whole: 
     keys = [key.encode() for key in source.frame["tailnum"].fill_null("none")]
     departed = source.frame["dep_delay"].is_not_null().to_list()
     rows = cycle(list(zip(keys, source.rests, departed, strict=True)))
-    client = Producer({"bootstrap.servers": broker, "linger.ms": 0, "partitioner": "murmur2_random", "acks": "all"})
+    client = Producer(
+        {
+            "bootstrap.servers": broker,
+            "linger.ms": 0,
+            "max.in.flight": 5,  # as Kafka's own client: what comes meanwhile is sent together
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 2_000_000,
+            "queue.buffering.max.kbytes": 512 * 1024,
+        }
+    )
     client.list_topics(topic)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -93,7 +93,7 @@ _ALL = (
     Workload(
         "scaling",
         "stateless, one worker and two",
-        (c.PENSTOCK, c.PENSTOCK_TWO, c.AIOKAFKA, c.AIOKAFKA_TWO),
+        (c.PENSTOCK, c.PENSTOCK_TWO, c.AIOKAFKA),
         records=3 * MILLION,
     ),
     Workload("flights", "the flights job as a whole, five groups", (c.PENSTOCK_JOB,), kind="flights"),
