@@ -49,10 +49,15 @@ async def flights(candidate: Candidate, case: Case, limit: int | None) -> Run:
                 process.terminate()
                 await process.wait()
     await asyncio.to_thread(_remove, case.broker)
-    return _run(candidate, log, process.returncode, cpu, time.monotonic() - began, load)
+    return run_of(candidate, log, process.returncode, cpu, time.monotonic() - began, load)
 
 
-def _run(candidate: Candidate, log: Path, code: int, cpu: float, wall: float, load: float) -> Run:
+def run_of(candidate: Candidate, log: Path, code: int, cpu: float, wall: float, load: float) -> Run:
+    """The figures of a job that has ended, from its log, its exit code and what was measured.
+
+    Raises:
+        RunFailed: it tells no answer.
+    """
     text = log.read_text(errors="replace")
     seconds, counted = _RATED.search(text), _FLIGHTS.search(text)
     if seconds is None or counted is None:

@@ -13,12 +13,14 @@ from benchmarks.runs import Run
 from benchmarks.workloads import WORKLOADS
 from penstock.deploy import BrokerServer
 
+pytestmark = pytest.mark.timeout(600)  # the first test has all the runs in it
+
 RECORDS = 2_000
 AT_ONCE = 4
 """Most of a run is a worker's start."""
 PROGRAMS = ("stateless", "keyed", "rekey", "join")
 PENSTOCK = [
-    *((workload, "penstock") for workload in (*PROGRAMS, "large", "latency-500", "restore", "flights")),
+    *((workload, "penstock") for workload in (*PROGRAMS, "large", "latency-500", "restore")),
     ("stateless", "penstock-alo"),
     ("scaling", "penstock-2"),
 ]
@@ -62,13 +64,13 @@ def test_its_output_is_right(workload: str, candidate: str, runs: dict[tuple[str
     run = runs[workload, candidate]
     assert run.right, run.verdict
     assert run.figures
-    assert all(value >= 0 for value in run.figures.values())
 
 
-def test_every_workload_is_here_but_those_that_differ_in_their_records_alone() -> None:
-    assert set(WORKLOADS) - {workload for workload, _ in ALL} == {
-        "deliveries", "startup", "distinct", "one-key", "empty", "latency-1000", "latency-5000", "latency-50000"
-    }  # fmt: skip
+def test_which_workloads_are_not_here() -> None:
+    """The job has tests of its own; the others differ from those above in their records alone."""
+    rates = {"latency-1000", "latency-5000", "latency-50000"}
+    others = {"flights", "deliveries", "startup", "distinct", "one-key", "empty"}
+    assert set(WORKLOADS) - {workload for workload, _ in ALL} == rates | others
 
 
 def test_a_candidate_that_ends_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
