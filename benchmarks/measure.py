@@ -103,10 +103,11 @@ async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Run:
         RunFailed: its process ended before the output was complete.
     """
     check = Check(case.program, backlog)
+    expected = check.expected  # computed now, not beside the worker
     await kafka.make(case.broker, case.out)
     load, began = os.getloadavg()[0], time.monotonic()
     async with started(candidate, case) as workers, kafka.Outputs(case.broker, case.out) as outputs:
-        first, last = await _watch(outputs, workers, check.expected, candidate, case)
+        first, last = await _watch(outputs, workers, expected, candidate, case)
         peak = workers.peak_mb
     await kafka.read_back(case.broker, case.out, check)
     verdict = check.verdict()

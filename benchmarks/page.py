@@ -70,7 +70,8 @@ def table(results: Mapping[str, Any]) -> str:
             lines.append(_line([name, what, f"{mine[0]['records']:,}", *cells, *ratio, _verdict(mine)]))
         elif name in results["missing"]:
             lines.append(_line([name, what, *[""] * (len(titles) - 3), results["missing"][name]]))
-    return "\n".join([*lines, *derived(results)])
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    return "\n".join([*lines, *derived(results), f"\nVersions: {versions}."])
 
 
 def _where(results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> str:

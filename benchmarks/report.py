@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,11 +14,13 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.candidates import BASE, Candidate
+from benchmarks.candidates import BASE, PEERS, Candidate
 from benchmarks.runs import FIGURES, Run
 from benchmarks.workloads import Workload
+from penstock.deploy.kafka import jars
 
 PACKAGES = ("penstock", "aiokafka", "confluent-kafka", "msgspec", "rocksdict", "uvloop", "polars")
+PEERS_PACKAGES = ("faust-streaming", "quixstreams", "bytewax")
 
 
 def machine() -> str:
@@ -124,12 +126,12 @@ def content(
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    """Of what is measured: the project's packages, the peers' in their own environment, Kafka's."""
+    found = {"kafka": jars.version()}
+    theirs = [str(path) for path in PEERS.parents[1].glob("lib/python*/site-packages")]
+    for packages, known in ((PACKAGES, distributions()), (PEERS_PACKAGES, distributions(path=theirs))):
+        there = {each.metadata["Name"].lower(): each.version for each in known}
+        found |= {package: there[package] for package in packages if package in there}
     return found
 
 

@@ -25,6 +25,7 @@ def results() -> dict[str, Any]:
         "date": "2026-01-02T03:04Z",
         "machine": {"cores": 2, "cpu": "one", "memory_gib": 24.0, "python": "3.11.7"},
         "candidates": {"penstock": "exactly-once", "aiokafka": "a loop", "quix": "defaults", "faust": "stock"},
+        "versions": {"kafka": "4.1.2", "quixstreams": "3.0"},
         "missing": {"faust": "not installed: make bench-peers"},
         "summary": {"penstock": {"cpu_us": 2.0}, "aiokafka": {"cpu_us": 3.0}, "quix": {"cpu_us": 20.0}},
         "runs": [run("penstock", 2), run("penstock", 4), run("aiokafka", 3), run("quix", 20, right=False)],
@@ -40,6 +41,7 @@ def test_a_table_has_medians_ratios_and_what_was_wrong() -> None:
     )
     assert rows["quix"].endswith("| 10.00 | WRONG: 1 missing; 9 outputs, not 10 |")
     assert rows["faust"].endswith("| not installed: make bench-peers |")
+    assert lines[-1] == "Versions: kafka 4.1.2, quixstreams 3.0."
     assert len({line.count(" | ") for line in rows.values()}) == 1
 
 
