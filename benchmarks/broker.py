@@ -1,19 +1,25 @@
 """The harness's own dealings with Kafka: topics, the backlog, and reading outputs back."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from confluent_kafka import ConsumerGroupState
+from confluent_kafka.admin import AdminClient
 
-from benchmarks.records import PARTITIONS, Backlog, Check
+from benchmarks.backlog import Backlog, planes
+from benchmarks.checks import Check
+from benchmarks.records import PARTITIONS
 from penstock.deploy import Producer, create_topics
 from penstock.pipelines import FOREVER, Topic
 
 
-def raw_topic(name: str) -> Topic[bytes, bytes]:
+def raw_topic(name: str, *, compacted: bool = False) -> Topic[bytes, bytes]:
     """A topic of bytes that keeps all: the flights' times lie in 2013."""
-    return Topic(name, key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)
+    retention = None if compacted else FOREVER
+    return Topic(name, key=bytes, value=bytes, partitions=PARTITIONS, retention=retention, compacted=compacted)
 
 
 async def make(broker: str, *names: str) -> None:
@@ -21,12 +27,12 @@ async def make(broker: str, *names: str) -> None:
     await create_topics(broker, [raw_topic(name) for name in names])
 
 
-async def remove(broker: str, prefix: str) -> None:
-    """Delete the topics whose names begin with `prefix`: changelogs too. Each run of the harness has its own."""
+async def remove(broker: str, part: str) -> None:
+    """Delete the topics whose names contain `part`: changelogs too. Each run of the harness has its own."""
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.split(","))
     await admin.start()
     try:
-        mine = [name for name in await admin.list_topics() if name.startswith(prefix)]
+        mine = [name for name in await admin.list_topics() if part in name]
         if mine:
             await admin.delete_topics(mine)
     finally:
@@ -38,6 +44,23 @@ async def fill(broker: str, topic: str, backlog: Backlog, told: Callable[[int], 
     async with Producer(broker) as producer:
         async for sent in producer.send_all(raw_topic(topic), backlog.records()):
             told(sent)
+
+
+async def fill_planes(broker: str, topic: str) -> None:
+    """Write the planes, before all flights in event time."""
+    await create_topics(broker, [raw_topic(topic, compacted=True)])
+    async with Producer(broker) as producer:
+        async for _ in producer.send_all(raw_topic(topic), [(key, value, 1) for key, value in planes()]):
+            pass
+
+
+async def settled(broker: str, group: str, members: int) -> bool:
+    """Whether a group has so many members, each with partitions."""
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    asked = admin.describe_consumer_groups([group])[group]
+    found = await asyncio.to_thread(asked.result, 10)
+    working = [member for member in found.members if member.assignment and member.assignment.topic_partitions]
+    return found.state == ConsumerGroupState.STABLE and len(working) == members
 
 
 async def read_back(broker: str, topic: str, check: Check) -> None:

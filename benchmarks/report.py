@@ -1,23 +1,26 @@
-"""The results as a table and as JSON."""
+"""The results as a table in the terminal and as JSON."""
 
 import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.candidates import BASE, Candidate
-from benchmarks.measure import Measurement
+from benchmarks.candidates import BASE, PEERS, Candidate
+from benchmarks.runs import FIGURES, Run
+from benchmarks.workloads import Workload
+from penstock.deploy.kafka import jars
 
-PACKAGES = ("penstock", "faust-streaming", "mode-streaming", "aiokafka", "msgspec", "rocksdict", "uvloop")
-COLUMNS = ("candidate", "backlog", "records/s", "CPU us", "peak MB", "rate", "CPU", "output")
+PACKAGES = ("penstock", "aiokafka", "confluent-kafka", "msgspec", "rocksdict", "uvloop", "polars")
+PEERS_PACKAGES = ("faust-streaming", "quixstreams", "bytewax")
 
 
 def machine() -> str:
@@ -25,82 +28,122 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {_memory_gb():.0f} GiB, Python {platform.python_version()}"
 
 
+def kind() -> dict[str, Any]:
+    """What makes two machines the same for a comparison: the number of cores and the CPU's model."""
+    return {"cores": os.cpu_count(), "cpu": _cpu_model()}
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
 def _memory_gb() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def table(workload: str, candidates: Sequence[Candidate], runs: Sequence[Measurement]) -> Table:
-    """Median (lowest-highest) of each candidate, and its ratios to Penstock."""
-    rounds = max(sum(run.candidate == c.name for run in runs) for c in candidates)
-    shown = Table(
-        title=f"{workload}: one worker process, {machine()}",
-        caption=f"median (min-max) of {rounds} runs; CPU us per record; rate and CPU as ratios to {BASE}",
-    )
-    for column in COLUMNS:
-        shown.add_column(column, justify="left" if column in ("candidate", "output") else "right")
-    base = [run for run in runs if run.candidate == BASE]
-    for candidate in candidates:
-        mine = [run for run in runs if run.candidate == candidate.name]
+def summary(runs: Sequence[Run]) -> dict[str, dict[str, float]]:
+    """Candidate -> the median of each of its figures."""
+    found = {}
+    for name, mine in by_candidate(runs).items():
+        good = [run.figures for run in mine if run.figures]
+        found[name] = {figure: median(figures[figure] for figures in good) for figure in (good[0] if good else ())}
+    return found
+
+
+def by_candidate(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Candidate -> its runs. Those that have figures have the same ones; one that failed has none."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.candidate, []).append(run)
+    return {name: _alike(mine) for name, mine in found.items()}
+
+
+def _alike(mine: list[Run]) -> list[Run]:
+    common = [figure for figure in FIGURES if all(figure in run.figures for run in mine if run.figures)]
+    return [replace(run, figures={f: run.figures[f] for f in common if run.figures}) for run in mine]
+
+
+def table(workload: Workload, runs: Sequence[Run], missing: Mapping[str, str]) -> Table:
+    """Median (lowest-highest) of each candidate's figures."""
+    rounds = max((len(mine) for mine in by_candidate(runs).values()), default=0)
+    shown = Table(title=f"{workload.name}: {workload.what}", caption=f"median (min-max) of {rounds} runs; {machine()}")
+    figures = [figure for figure in FIGURES if any(figure in run.figures for run in runs)]
+    for title in ("candidate", "records", *(FIGURES[figure][0] for figure in figures), f"CPU to {BASE}", "output"):
+        shown.add_column(title, justify="left" if title in ("candidate", "output") else "right")
+    medians = summary(runs)
+    for candidate in workload.candidates:
+        mine = by_candidate(runs).get(candidate.name)
         if mine:
-            shown.add_row(*_cells(candidate, mine, base))
+            cells = [_spread([run.figures[f] for run in mine if f in run.figures], FIGURES[f][1]) for f in figures]
+            ratio = relative(medians, candidate.name, BASE)
+            shown.add_row(_titled(candidate), f"{mine[0].records:,}", *cells, ratio, verdict(mine))
+        elif candidate.name in missing:
+            shown.add_row(
+                _titled(candidate), *([""] * (len(figures) + 2)), f"[yellow]{escape(missing[candidate.name])}[/]"
+            )
     return shown
 
 
-def _cells(candidate: Candidate, mine: Sequence[Measurement], base: Sequence[Measurement]) -> list[str]:
+def _titled(candidate: Candidate) -> str:
+    return f"{candidate.name}\n[dim]{candidate.what}[/]"
+
+
+def verdict(mine: Sequence[Run]) -> str:
+    """Right, or what was wrong with the first that was not."""
     wrong = [run for run in mine if not run.right]
-    verdict = "[green]right[/]"
-    if wrong:
-        verdict = f"[red]WRONG: {wrong[0].outputs:,} of {wrong[0].expected:,}[/]"
-    return [
-        f"{candidate.name}\n[dim]{candidate.what}[/]",
-        f"{mine[0].records:,}",
-        _spread([run.rate for run in mine], ",.0f"),
-        _spread([run.cpu_us for run in mine], ".2f"),
-        f"{max(run.peak_mb for run in mine):.0f}",
-        _ratio([run.rate for run in mine], [run.rate for run in base]),
-        _ratio([run.cpu_us for run in mine], [run.cpu_us for run in base]),
-        verdict,
-    ]
+    return f"[red]{escape(wrong[0].verdict)}[/]" if wrong else "[green]right[/]"
+
+
+def relative(medians: Mapping[str, Mapping[str, float]], name: str, base: str, figure: str = "cpu_us") -> str:
+    """A candidate's figure as a ratio to another's."""
+    mine, reference = medians[name].get(figure), medians.get(base, {}).get(figure)
+    return f"{mine / reference:.2f}" if mine is not None and reference else ""
 
 
 def _spread(values: Sequence[float], form: str) -> str:
+    if not values:
+        return ""
     return f"{median(values):{form}}\n[dim]({min(values):{form}}-{max(values):{form}})[/]"
 
 
-def _ratio(mine: Sequence[float], base: Sequence[float]) -> str:
-    reference = median(base) if base else 0.0
-    return f"{median(mine) / reference:.3g}" if reference else ""
-
-
-def write(
-    folder: Path, workload: str, runs: Sequence[Measurement], record_bytes: float, before: Sequence[float]
-) -> Path:
-    """Write a workload's runs to FOLDER/DATE-WORKLOAD.json, over those of the same day."""
-    now = datetime.now(UTC)
-    path = folder / f"{now:%Y-%m-%d}-{workload}.json"
-    content: dict[str, Any] = {
-        "workload": workload,
-        "date": f"{now:%Y-%m-%dT%H:%MZ}",
-        "cores": os.cpu_count(),
-        "memory_gib": round(_memory_gb(), 1),
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+def content(
+    workload: Workload, runs: Sequence[Run], missing: Mapping[str, str], before: Sequence[float]
+) -> dict[str, Any]:
+    """A workload's results as JSON has them."""
+    return {
+        "workload": workload.name,
+        "what": workload.what,
+        "date": f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}",
+        "machine": kind() | {"memory_gib": round(_memory_gb(), 1), "python": platform.python_version()},
+        "versions": _versions(),
         "load_average": {"before": [round(x, 2) for x in before], "after": [round(x, 2) for x in os.getloadavg()]},
-        "record_bytes": round(record_bytes, 1),
-        "summary": _summary(runs),
-        "runs": [{k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(run).items()} for run in runs],
+        "candidates": {candidate.name: candidate.what for candidate in workload.candidates},
+        "missing": dict(missing),
+        "summary": _rounded(summary(runs)),
+        "runs": [_rounded(asdict(run)) for run in runs],
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of what is measured: the project's packages, the peers' in their own environment, Kafka's."""
+    found = {"kafka": jars.version()}
+    theirs = [str(path) for path in PEERS.parents[1].glob("lib/python*/site-packages")]
+    for packages, known in ((PACKAGES, distributions()), (PEERS_PACKAGES, distributions(path=theirs))):
+        there = {each.metadata["Name"].lower(): each.version for each in known}
+        found |= {package: there[package] for package in packages if package in there}
+    return found
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def write(folder: Path, results: Mapping[str, Any]) -> Path:
+    """Write a workload's results to FOLDER/DATE-WORKLOAD.json, over those of the same day."""
+    path = folder / f"{results['date'][:10]}-{results['workload']}.json"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(results, indent=1) + "\n")
     return path
-
-
-def _summary(runs: Sequence[Measurement]) -> dict[str, dict[str, float]]:
-    summary = {}
-    for name in dict.fromkeys(run.candidate for run in runs):
-        mine = [run for run in runs if run.candidate == name]
-        summary[name] = {"rate": median(run.rate for run in mine), "cpu_us": median(run.cpu_us for run in mine)}
-    base = summary.get(BASE, {})
-    for figures in summary.values():
-        figures |= {f"{name}_ratio": figures[name] / base[name] for name in ("rate", "cpu_us") if base.get(name)}
-    return {name: {k: round(v, 4) for k, v in figures.items()} for name, figures in summary.items()}

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from benchmarks.brokers import load
-from benchmarks.brokers.processes import Sampled, cpu_seconds
+from benchmarks.processes import Sampled, cpu_seconds
 
 _SIZE = 1_000  # bytes of a record
 _PARTITIONS = 4

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks.brokers import load
-from benchmarks.brokers.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds
 
 SHAPES = [(partitions, size) for size in (100, 1000) for partitions in (1, 4)]
 """(partitions, bytes of a record)."""

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.brokers import load
-from benchmarks.brokers.processes import cpu_seconds
+from benchmarks.processes import cpu_seconds
 
 PARTITIONS = 500
 _PER_PARTITION = 100

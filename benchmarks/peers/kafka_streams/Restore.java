@@ -1,5 +1,6 @@
 import java.lang.management.ManagementFactory;
-import java.util.Map;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Properties;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicLong;
@@ -52,7 +53,9 @@ public class Restore {
             StoreQueryParameters.fromNameAndType("rows", QueryableStoreTypes.keyValueStore()));
         long count = 0;
         try (var all = rows.all()) { while (all.hasNext()) { all.next(); count++; } }
-        System.out.println("{\"seconds\": " + (last.get() - first.get()) / 1e9 + ", \"cpu_seconds\": "
+        String peak = Files.readAllLines(Path.of("/proc/self/status")).stream()
+            .filter(line -> line.startsWith("VmHWM:")).findFirst().orElseThrow().replaceAll("\\D", "");
+        System.out.println("{\"peak_mb\": " + Long.parseLong(peak) / 1024.0 + ", \"seconds\": " + (last.get() - first.get()) / 1e9 + ", \"cpu_seconds\": "
             + (lastCpu.get() - firstCpu.get()) / 1e9 + ", \"rows\": " + count + "}");
         System.out.flush();
         Runtime.getRuntime().halt(0);

@@ -1,0 +1,131 @@
+import com.fasterxml.jackson.annotation.JsonProperty;
+import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.ObjectReader;
+import com.fasterxml.jackson.databind.ObjectWriter;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.util.Properties;
+import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.producer.ProducerConfig;
+import org.apache.kafka.common.serialization.Serde;
+import org.apache.kafka.common.serialization.Serdes;
+import org.apache.kafka.common.utils.Bytes;
+import org.apache.kafka.streams.KafkaStreams;
+import org.apache.kafka.streams.StreamsBuilder;
+import org.apache.kafka.streams.StreamsConfig;
+import org.apache.kafka.streams.kstream.Consumed;
+import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.Joined;
+import org.apache.kafka.streams.kstream.KStream;
+import org.apache.kafka.streams.kstream.Materialized;
+import org.apache.kafka.streams.kstream.Produced;
+import org.apache.kafka.streams.kstream.Repartitioned;
+import org.apache.kafka.streams.state.KeyValueStore;
+
+/** Candidate kafka-streams: every program of the benchmarks. Names come from the environment, as for the others. */
+public class Bench {
+    record Flight(long id, String carrier, String origin, String dest, @JsonProperty("dep_delay") Integer delay, int distance) {
+        String route() { return origin + "-" + dest; }
+        boolean departed() { return delay != null; }
+    }
+    record Delay(long id, String carrier, String route, int minutes, boolean late) {
+        static Delay of(Flight flight) {
+            return new Delay(flight.id, flight.carrier, flight.route(), flight.delay, flight.delay > 15);
+        }
+    }
+    record Result(long n, long total) { }
+    record Aircraft(String manufacturer, int seats) { }
+    record Seats(long id, String manufacturer, int seats) { }
+
+    public static void main(String[] args) {
+        Properties config = new Properties();
+        config.put(StreamsConfig.APPLICATION_ID_CONFIG, env("RUN"));
+        config.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, env("BROKER"));
+        config.put(StreamsConfig.STATE_DIR_CONFIG, env("DATA"));
+        config.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
+        config.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, or("CACHE", "0"));
+        config.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, or("DELIVERY", StreamsConfig.AT_LEAST_ONCE));
+        config.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
+        config.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        if (System.getenv("BENCH_LINGER") != null) {
+            config.put(StreamsConfig.producerPrefix(ProducerConfig.LINGER_MS_CONFIG), env("LINGER"));
+            config.put(StreamsConfig.consumerPrefix(ConsumerConfig.FETCH_MAX_WAIT_MS_CONFIG), 10);
+        }
+        StreamsBuilder builder = new StreamsBuilder();
+        build(env("PROGRAM"), builder);
+        KafkaStreams streams = new KafkaStreams(builder.build(config), config);
+        streams.setUncaughtExceptionHandler(failure -> {
+            failure.printStackTrace();
+            Runtime.getRuntime().halt(1);
+            return null;
+        });
+        Runtime.getRuntime().addShutdownHook(new Thread(streams::close));
+        streams.start();
+    }
+
+    static void build(String program, StreamsBuilder builder) {
+        Serde<String> text = Serdes.String();
+        Serde<Flight> flight = json(Flight.class);
+        KStream<String, Flight> flights = builder.stream(env("SOURCE"), Consumed.with(text, flight));
+        String out = env("OUT");
+        switch (program) {
+            case "stateless" -> flights
+                .filter((key, value) -> value.departed())
+                .mapValues(Delay::of)
+                .to(out, Produced.with(text, json(Delay.class)));
+            case "keyed" -> flights
+                .groupByKey(Grouped.with(text, flight))
+                .aggregate(
+                    () -> new Result(0, 0),
+                    (key, value, so) -> new Result(so.n + 1, so.total + value.distance),
+                    Materialized.<String, Result, KeyValueStore<Bytes, byte[]>>as("per-key")
+                        .withKeySerde(text).withValueSerde(json(Result.class)))
+                .toStream()
+                .to(out, Produced.with(text, json(Result.class)));
+            case "rekey" -> flights
+                .filter((key, value) -> value.departed())
+                .selectKey((key, value) -> value.route())
+                .repartition(Repartitioned.with(text, flight).withName("by-route").withNumberOfPartitions(4))
+                .mapValues(Delay::of)
+                .to(out, Produced.with(text, json(Delay.class)));
+            case "join" -> flights
+                .join(
+                    builder.table(env("TABLE"), Consumed.with(text, json(Aircraft.class))),
+                    (value, aircraft) -> new Seats(value.id, aircraft.manufacturer, aircraft.seats),
+                    Joined.with(text, flight, json(Aircraft.class)))
+                .to(out, Produced.with(text, json(Seats.class)));
+            default -> throw new IllegalArgumentException(program);
+        }
+    }
+
+    static <T> Serde<T> json(Class<T> type) {
+        ObjectMapper mapper = new ObjectMapper().configure(DeserializationFeature.FAIL_ON_UNKNOWN_PROPERTIES, false);
+        ObjectReader reader = mapper.readerFor(type);
+        ObjectWriter writer = mapper.writerFor(type);
+        return Serdes.serdeFrom(
+            (topic, value) -> {
+                try {
+                    return value == null ? null : writer.writeValueAsBytes(value);
+                } catch (IOException failure) {
+                    throw new UncheckedIOException(failure);
+                }
+            },
+            (topic, bytes) -> {
+                try {
+                    return bytes == null ? null : reader.readValue(bytes);
+                } catch (IOException failure) {
+                    throw new UncheckedIOException(failure);
+                }
+            });
+    }
+
+    static String env(String name) {
+        return System.getenv("BENCH_" + name);
+    }
+
+    static String or(String name, String otherwise) {
+        String value = env(name);
+        return value == null ? otherwise : value;
+    }
+}

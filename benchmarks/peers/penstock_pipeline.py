@@ -1,0 +1,48 @@
+"""Candidate `penstock`: each program as a group of one pipeline, exactly-once unless $BENCH_DELIVERY says otherwise.
+
+Run by `python -m penstock.deploy.worker benchmarks.peers.penstock_pipeline PROGRAM`.
+"""
+
+import os
+from typing import Any
+
+from benchmarks.records import (
+    PARTITIONS,
+    Aircraft,
+    Delay,
+    Departure,
+    Result,
+    Seats,
+    has_departed,
+    route,
+    to_delay,
+    with_aircraft,
+)
+from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Sum, Topic
+
+name = os.environ.get("BENCH_OUT", "bench-out")
+delivery = Delivery(os.environ.get("BENCH_DELIVERY", "exactly-once"))
+pipeline = Pipeline(os.environ.get("BENCH_RUN", "bench"))
+source = Topic(os.environ.get("BENCH_SOURCE", "flights"), key=str, value=Departure, partitions=PARTITIONS)
+
+
+def out(value: Any) -> Topic[str, Any]:
+    """The output topic; one program runs at a time."""
+    return Topic(name, key=str, value=value, partitions=PARTITIONS, retention=FOREVER)
+
+
+match os.environ.get("BENCH_PROGRAM", "stateless"):
+    case "stateless":
+        stateless = pipeline.group("stateless", delivery=delivery).stream(source)
+        stateless.filter(has_departed).map(to_delay).to(out(Delay))
+    case "keyed":
+        keyed = pipeline.group("keyed", delivery=delivery).stream(source)
+        keyed.aggregate("per-key", Result, n=Count(), total=Sum("distance")).to(out(Result))
+    case "rekey":
+        rekey = pipeline.group("rekey", delivery=delivery).stream(source)
+        rekey.filter(has_departed).group_by("by-route", route).map(to_delay).to(out(Delay))
+    case "join":
+        planes = Topic(os.environ.get("BENCH_TABLE", "planes"), key=str, value=Aircraft, partitions=PARTITIONS)
+        group = pipeline.group("join", delivery=delivery)
+        aircraft = group.table("aircraft", planes)
+        group.stream(source).join(aircraft, with_aircraft).to(out(Seats))
