@@ -13,7 +13,7 @@ from typing import IO
 from penstock.deploy import Slot, Supervisor
 
 SLOTS = 3
-_DISK_MB = 192
+_DISK_MB = 384
 
 
 class Workers:
@@ -90,14 +90,14 @@ class Workers:
     def disk_filled(self) -> Iterator[None]:
         """No byte more where the tables lie."""
         junk = self.data / "junk"
-        with junk.open("wb") as file, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), junk.open("wb") as file:  # full already, by logs that killed workers left
             while True:
                 file.write(bytes(1 << 20))
                 file.flush()
         try:
             yield
         finally:
-            junk.unlink()
+            junk.unlink(missing_ok=True)
 
 
 @contextmanager
