@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from penstock.agents import steps as s
 from penstock.agents.agent_stream import AgentOperator
 from penstock.agents.batch import RecordBatch
+from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
 from penstock.agents.operators import (
     BranchOperator,
@@ -169,6 +170,10 @@ class Stage:
                 return MapRecordOperator(where, runtime, step.fn, key)
             case s.Map():
                 return MapOperator(where, runtime, step.fn)
+            case s.MapBatch():
+                return MapBatchOperator(where, runtime, step.fn, key)
+            case s.MapFrame():
+                return MapFrameOperator(where, runtime, step.fn, key, step.inputs[0].value_type, step.value_type)
             case s.Peek():
                 return PeekOperator(where, runtime, step.fn)
             case s.FlatMap():

@@ -66,6 +66,20 @@ class Map(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class MapBatch(Step):
+    """One value for one: `fn(columns)` of a whole batch."""
+
+    fn: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MapFrame(Step):
+    """Rows for rows: `fn(frame)` of a whole batch, as Polars frames."""
+
+    fn: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FlatMap(Step):
     """Any number of values for one."""
 

@@ -2,6 +2,7 @@
 
 from penstock.agents.agent_stream import AgentBatch, AgentStream
 from penstock.agents.block import Record
+from penstock.agents.columns import Columns
 from penstock.agents.errors import RecordError
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
@@ -27,6 +28,7 @@ __all__ = [
     "AgentStream",
     "Aggregated",
     "Aggregator",
+    "Columns",
     "Count",
     "Delivery",
     "GlobalTable",

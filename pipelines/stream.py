@@ -1,10 +1,11 @@
 """The fluent, typed declaration of steps. Each method adds a frozen step and returns a stream of its output."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from penstock.agents import steps as s
+from penstock.agents.columns import Columns
 from penstock.agents.location import caller
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
@@ -74,6 +75,31 @@ class Stream(Generic[K, V]):
     def _map(self, fn: Callable[..., Any], kind: str, takes: str, value: Any) -> s.Step:
         tp = given(value, returned(fn))
         return self._then(s.Map, f"{kind}({label_of(fn)})", value=tp, fn=fn, takes=takes)
+
+    def map_batch(
+        self, fn: Callable[[Columns[K, V]], Sequence[T]], *, value: type[T] | Serde[T] | None = None
+    ) -> "Stream[K, T]":
+        """Replace the values of a whole batch by `fn(columns)`: one for each record, in order. For libraries that work
+        on columns.
+
+        Args:
+            fn: a function of `Columns`, which has keys, values and timestamps. It must not rely on where batches end.
+            value: the new type, for a lambda.
+        """
+        tp = given(value, element(returned(fn)))
+        return Stream(self.group, self._then(s.MapBatch, f"map_batch({label_of(fn)})", value=tp, fn=fn))
+
+    def map_frame(self, fn: Callable[[Any], Any], value: type[T]) -> "Stream[K, T]":
+        """Replace the records of a whole batch by the rows of `fn(frame)`, both Polars DataFrames.
+
+        The frame has a column for each field of the values, and `_row`, `_key` and `_timestamp` (event time in ms).
+        The function's frame keeps `_row`, which says what record a row is from: rows may be left out and repeated.
+
+        Args:
+            fn: a function of a frame. It must not rely on where batches end.
+            value: the type of the new values; the function's frame has a column for each of its fields.
+        """
+        return Stream(self.group, self._then(s.MapFrame, f"map_frame({label_of(fn)})", value=value, fn=fn))
 
     def flat_map(self, fn: Callable[[V], Iterable[T]], *, value: type[T] | Serde[T] | None = None) -> "Stream[K, T]":
         """Replace each value by any number of values, in order, under the same key."""

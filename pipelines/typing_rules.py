@@ -26,6 +26,12 @@ def field_problems(topology: Topology) -> Iterator[Problem]:
                     yield Problem("unknown-field", node, step.location, "it aggregates nothing", advice)
                 for what, advice in (*_unread(step), *_unfilled(step, step.aggregation)):
                     yield Problem("unknown-field", node, step.location, what, advice)
+            if isinstance(step, s.MapFrame):
+                for kind, tp in (("values", step.inputs[0].value_type), ("result", step.value_type)):
+                    if fields_of(python_type(tp)) is None:
+                        what = f"a frame has columns, and its {kind}, {name_of(tp)}, have no fields that are known"
+                        advice = "declare a Struct, dataclass or TypedDict, or use map_batch"
+                        yield Problem("no-fields", f"{group.app_id}: {step.label}", step.location, what, advice)
 
 
 def _unread(step: s.Aggregate) -> Iterator[tuple[str, str]]:
