@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import Any, Protocol
 
 from penstock.agents import steps as s
@@ -75,6 +76,20 @@ class StageSpec:
         return tuple(step.table.name for step in self.steps if isinstance(step, s.ToTable))
 
 
+STEP = "step "
+"""Before a step's label, where it is a function's name."""
+
+
+def _named(operator: Operator, label: str) -> Operator:
+    """Give an operator a `run` whose code bears the step's label: profilers and tracebacks then name the step."""
+    run = type(operator).run
+    name = STEP + label.replace(";", ",")
+    code = run.__code__.replace(co_name=name, co_qualname=name)
+    own = FunctionType(code, run.__globals__, name, run.__defaults__, run.__closure__)
+    operator.run = MethodType(own, operator)  # type: ignore[method-assign]
+    return operator
+
+
 class StageRuntime(Runtime, Protocol):
     """What a stage asks of its group besides what steps do."""
 
@@ -134,7 +149,7 @@ class Stage:
 
     def _add(self, step: s.Step) -> None:
         self._key_of.setdefault(step, self._key_of[step.inputs[0]])
-        operator = self._operator(step)
+        operator = _named(self._operator(step), step.label)
         if isinstance(step, s.Branch):
             self._branches(step, operator)
         for source in step.inputs:

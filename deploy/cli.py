@@ -14,6 +14,7 @@ _NOUNS = {
     "consume": ("penstock.deploy.commands.consume", "Print a topic's records."),
     "groups": ("penstock.deploy.commands.groups", "Consumer groups: list, describe, reset, delete."),
     "produce": ("penstock.deploy.commands.produce", "Write records from a file or standard input."),
+    "profile": ("penstock.deploy.commands.profile", "Where a running worker's time goes, per step."),
     "tables": ("penstock.deploy.commands.tables", "Tables: list, get, scan, verify against changelogs, restore."),
     "topics": ("penstock.deploy.commands.topics", "Topics: create, list, describe, alter, delete."),
 }
