@@ -117,12 +117,13 @@ async def fetched_batches(
         The batches; empty after the timeout and when the fetcher closes.
 
     Raises:
-        KafkaError: The error that a partition's fetch ended with. Batches of other partitions go first: the error is
-            raised by the next call that has none.
+        KafkaError: Fetching has ended, or the error that a partition's fetch ended with. Batches of other partitions
+            go first: the error is raised by the next call that has none.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     while True:
+        _look_alive(fetcher)
         subscriptions = fetcher._subscriptions
         if subscriptions.reassignment_in_progress:
             # What is buffered belongs to an assignment that is ending.
@@ -139,6 +140,13 @@ async def fetched_batches(
         if not done or fetcher._closed:
             return {}
         waiter.result()  # an authorization failure of the group arrives here
+
+
+def _look_alive(fetcher: Any) -> None:
+    """Raise what ended the task that fetches: aiokafka only logs it, and nothing would ever come again."""
+    task = fetcher._fetch_task
+    if task.done() and not task.cancelled() and (exc := task.exception()) is not None:
+        raise exc
 
 
 def _drain(

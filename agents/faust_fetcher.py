@@ -6,6 +6,7 @@ from typing import Any
 from aiokafka.consumer import fetcher as stock
 from aiokafka.consumer.fetcher import Fetcher
 
+from penstock.agents.faust_client import SteadyClient
 from penstock.agents.faust_coordinator import StableConsumer
 from penstock.agents.faust_wire import WireRecords
 
@@ -38,4 +39,5 @@ class ColumnConsumer(StableConsumer):
     def _fetcher(self, fetcher: Any) -> None:
         if type(fetcher) is Fetcher:
             fetcher.__class__ = ColumnFetcher
+            self._client.__class__ = SteadyClient
         self.__dict__["_fetcher"] = fetcher

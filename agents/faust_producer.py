@@ -19,6 +19,7 @@ from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 
 from penstock.agents.batch import Headers, RecordTooLarge
+from penstock.agents.faust_client import SteadyClient
 from penstock.agents.faust_produce import BatchSender
 from penstock.agents.faust_protocol import FencedInstanceId, FencedOffsetCommit, TransactionAbortable
 from penstock.agents.faust_rows import Builder, row_batch
@@ -124,7 +125,8 @@ class TransactionalProducer(AIOKafkaProducer):
 
     def __init__(self, *, transactional_id: str, **settings: Any) -> None:
         super().__init__(transactional_id=transactional_id, **settings)
-        # aiokafka builds both itself, with no way to say of which class. Neither has started anything yet.
+        # aiokafka builds all of them itself, with no way to say of which class. None has started anything yet.
+        self.client.__class__ = SteadyClient
         self._sender.__class__ = _Sender
         self._txn_manager.__class__ = _Manager
 
@@ -181,7 +183,8 @@ class BatchWriter:
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
         if type(producer._sender) is Sender:
-            producer._sender.__class__ = BatchSender  # it adds no state
+            producer._sender.__class__ = BatchSender  # it adds no state, nor does the next
+        producer.client.__class__ = SteadyClient
         self._limit: int = producer._max_request_size
         self._open: dict[Address, Builder] = {}
         self._full: list[Batch] = []

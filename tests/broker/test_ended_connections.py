@@ -1,0 +1,131 @@
+"""Connections that end under uvloop between two looks at them: an error of theirs, and not the end of a task."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
+from aiokafka.protocol.metadata import MetadataRequest
+
+from penstock.agents.faust_client import SteadyClient
+from penstock.agents.faust_fetch import fetched_batches
+from penstock.agents.faust_fetcher import ColumnConsumer
+from penstock.agents.faust_producer import BatchWriter, TransactionalProducer
+from penstock.deploy import BrokerServer, create_topics
+from penstock.pipelines import Topic
+from tests.broker.brokers import EMBEDDED
+
+pytestmark = pytest.mark.parametrize("server", [EMBEDDED])
+numbers = Topic("numbers", key=bytes, value=bytes, partitions=1)
+TP = TopicPartition("numbers", 0)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+def connections(client: Any) -> list[Any]:
+    return [each for each in client._conns.values() if each._writer is not None]
+
+
+class Ended:
+    """A stream whose transport uvloop has closed: what it says then, at a moment that a test cannot wait for."""
+
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+        self.writer.transport.abort()
+
+    def write(self, data: bytes) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False 0x0>")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.writer, name)
+
+
+def end(client: Any) -> None:
+    """End every connection, so that aiokafka has not noticed yet."""
+    assert connections(client)
+    for connection in connections(client):
+        connection._writer = Ended(connection._writer)
+
+
+async def reading(bootstrap: str) -> Any:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    consumer.__class__ = ColumnConsumer
+    await consumer.start()
+    consumer.assign([TP])
+    return consumer
+
+
+async def write(bootstrap: str, producer: TransactionalProducer, value: bytes) -> None:
+    writer = BatchWriter(producer)
+    await producer.begin_transaction()
+    writer.append_rows(*TP, [b"k"], [value], [1])
+    for _, _, future in await writer.send_all(writer.take()):
+        await future
+    await producer.commit_transaction()
+
+
+def test_a_request_on_an_ended_connection_is_an_error_of_it(server: str) -> None:
+    async def main() -> None:
+        with BrokerServer() as broker:
+            await create_topics(broker.bootstrap, [numbers])
+            consumer = await reading(broker.bootstrap)
+            try:
+                client = consumer._client
+                assert type(client) is SteadyClient
+                node = client.get_random_node()
+                await client.send(node, MetadataRequest([]))
+                end(client)
+                with pytest.raises(errors.KafkaConnectionError, match="has ended"):
+                    await client.send(node, MetadataRequest([]))
+                await client.send(node, MetadataRequest([]))  # by a new one
+            finally:
+                await consumer.stop()
+
+    run(main())
+
+
+def test_reading_and_writing_go_on_after_their_connections_end(server: str) -> None:
+    async def main() -> None:
+        with BrokerServer() as broker:
+            await create_topics(broker.bootstrap, [numbers])
+            consumer = await reading(broker.bootstrap)
+            producer = TransactionalProducer(bootstrap_servers=broker.bootstrap, transactional_id="t")
+            await producer.start()
+            try:
+                for n in range(20):
+                    await write(broker.bootstrap, producer, b"%d" % n)
+                    found: dict[Any, Any] = {}
+                    while not (TP in found and found[TP].values):
+                        found = await fetched_batches(consumer._fetcher, None, 10.0, None)
+                        assert found, "nothing came within 10 s"
+                    assert found[TP].values == [b"%d" % n]
+                    end(consumer._client)
+                    end(producer.client)
+            finally:
+                await producer.stop()
+                await consumer.stop()
+
+    run(main())
+
+
+def test_a_fetching_task_that_ended_is_told(server: str) -> None:
+    async def main() -> None:
+        with BrokerServer() as broker:
+            await create_topics(broker.bootstrap, [numbers])
+            consumer = await reading(broker.bootstrap)
+            try:
+                fetcher = consumer._fetcher
+                fetcher._get_actions_per_node = lambda assignment: 1 / 0
+                await asyncio.wait([fetcher._fetch_task], timeout=10)
+                with pytest.raises(errors.KafkaError, match="Unexpected error during data retrieval"):
+                    await fetched_batches(fetcher, None, 1.0, None)
+            finally:
+                consumer._fetcher._fetch_task = asyncio.ensure_future(asyncio.sleep(0))
+                await consumer.stop()
+
+    run(main())
