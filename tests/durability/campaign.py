@@ -81,6 +81,7 @@ class Campaign:
                 self._live_and_die()
             server.kill()  # the last life is not to end by itself
             server.start_again(rng, self._faults, deadly=False)
+            self._progress([0] * len(self._quick))  # on a slow machine some have not come to anything yet
             for actor in self._actors:
                 actor.ask_to_stop()
             slow = [actor for actor in self._actors if type(actor) is with_librdkafka.Processor]
@@ -142,16 +143,19 @@ class Campaign:
         report.kills += deaths
         report.kills_while_starting += deaths
         if report.kills % 10 == 0:  # some progress in any case
-            before = [actor.done for actor in self._quick]
-            load.await_true(
-                lambda: (
-                    not server.running
-                    or any(actor.problems for actor in self._actors)  # one that is gone does not go on: told at the end
-                    or all(now.done > then for now, then in zip(self._quick, before, strict=True))
-                ),
-                60,
-                "every client goes on",
-            )
+            self._progress([actor.done for actor in self._quick])
+
+    def _progress(self, before: list[int]) -> None:
+        """Wait until every client has done more than that."""
+        load.await_true(
+            lambda: (
+                not self._server.running
+                or any(actor.problems for actor in self._actors)  # one that is gone does not go on: told at the end
+                or all(now.done > then for now, then in zip(self._quick, before, strict=True))
+            ),
+            60,
+            "every client goes on",
+        )
 
     # -- the questions
 
