@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_fetch import fetched_batches
+from penstock.agents.faust_fetcher import ColumnConsumer
 from penstock.agents.faust_topics import unreachable
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.tables.checkpoint import Partition
@@ -43,6 +44,7 @@ class PartitionReader:
             max_partition_fetch_bytes=FETCH_BYTES,
             fetch_max_wait_ms=100,
         )
+        self._client.__class__ = ColumnConsumer  # it adds no state
         try:
             await self._client.start()
         except KafkaError as exc:
