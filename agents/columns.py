@@ -10,9 +10,10 @@ import msgspec
 from penstock.agents.block import Block
 from penstock.agents.errors import RecordError
 from penstock.agents.operators import Operator, Runtime, typed_keys
+from penstock.tables.aggregates import reader
 from penstock.tables.errors import PenstockError
 from penstock.tables.serdes import Serde
-from penstock.tables.shapes import fields_of, is_typed_dict, unwrap
+from penstock.tables.shapes import fields_of
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -109,14 +110,12 @@ class MapFrameOperator(_WholeOperator):
             raise PenstockError(f"{where}: map_frame needs polars, which is not installed. {advice}") from exc
         self._polars = polars
         read, made = (tp.type if isinstance(tp, Serde) else tp for tp in (read, made))
-        self._names = tuple(fields_of(read) or ())
-        inner, _ = unwrap(read)
-        self._get = itemgetter if is_typed_dict(inner) else attrgetter
+        self._readers = {name: reader(name, read) for name in fields_of(read) or ()}
         self._rows, self._fields = GenericAlias(list, (made,)), tuple(fields_of(made) or ())
 
     def run(self, block: Block) -> None:
         values = block.values
-        data: dict[str, Sequence[Any]] = {name: list(map(self._get(name), values)) for name in self._names}
+        data: dict[str, Sequence[Any]] = {name: list(map(get, values)) for name, get in self._readers.items()}
         data[ROW] = range(len(values))
         data[KEY], data[TIMESTAMP] = typed_keys(self, block, self.key), block.timestamps()
         try:

@@ -77,8 +77,9 @@ class Changelogs:
         """The offset up to which a store may be built: its changelog's end, or where the group stands in the topic that
         the table is read straight from. None where there is no such partition."""
         at = part.changelog, part.partition
-        if part.table.source is None or part.table.everywhere or (end := (await self.ends([at])).get(at)) is None:
-            return (await self.ends([at])).get(at)
+        end = (await self.ends([at])).get(at)
+        if end is None or part.table.source is None or part.table.everywhere:
+            return end
         async with Admin(self.broker.split(","), self._security) as admin:
             return min(end, (await admin.committed(part.group.app_id)).get(at, 0))
 

@@ -172,7 +172,8 @@ def _updated(aggregator: Aggregator, states: Sequence[list[Any]], at: int, left:
     return aggregator.update(states, left, at)
 
 
-def _reader(read: Read, value_type: Any) -> Callable[[Any], Any]:
+def reader(read: Read, value_type: Any) -> Callable[[Any], Any]:
+    """Reads of a value what `read` says: a function as it is, a field as values of that type have it."""
     if callable(read):
         return read
     inner, _ = unwrap(value_type)
@@ -243,7 +244,7 @@ class Fields:
         self._reads: list[Callable[[Any], Any] | None] = []
         for aggregator in aggregators.values():
             self._columns.append((aggregator, len(self._initial)))
-            self._reads.append(_reader(aggregator.read, value_type) if aggregator.read != "" else None)
+            self._reads.append(reader(aggregator.read, value_type) if aggregator.read != "" else None)
             self._initial += aggregator.initial
             slots += [Any] * len(aggregator.initial)
             if not isinstance(aggregator, Count):
