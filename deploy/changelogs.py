@@ -1,21 +1,17 @@
 """Changelogs read on their own, without a worker: to compare a store with its changelog, and to build it anew."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, NamedTuple
-
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from typing import NamedTuple
 
 from penstock.agents.batch import Headers, RecordBatch
-from penstock.agents.faust_fetch import fetched_batches
-from penstock.agents.faust_topics import Admin, BrokerUnreachable
+from penstock.agents.faust_reader import PartitionReader
+from penstock.agents.faust_topics import Admin
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.stored import StoredPart
 from penstock.tables.errors import PenstockError
 from penstock.tables.expiring import ExpiringPartition, table_partition
 from penstock.tables.rocksdb import RocksStores
 
-FETCH_BYTES = 4 << 20
 STUCK_SECONDS = 30.0
 """Without progress towards an end that is there, reading has failed."""
 
@@ -41,37 +37,24 @@ class Changelogs:
 
     def __init__(self, broker: str, security: Security = PLAINTEXT) -> None:
         self.broker, self._security = broker, security
-        self._client: Any = None
+        self._reader = self._new_reader()
+
+    def _new_reader(self) -> PartitionReader:
+        return PartitionReader(self.broker.split(","), self._security)
 
     async def __aenter__(self) -> "Changelogs":
-        self._client = await self._connected()
+        await self._reader.__aenter__()
         return self
 
-    async def _connected(self) -> Any:
-        client = AIOKafkaConsumer(
-            bootstrap_servers=self.broker.split(","),
-            **self._security.client_settings(),
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=FETCH_BYTES,
-        )
-        try:
-            await client.start()
-        except KafkaError as exc:
-            await client.stop()
-            raise BrokerUnreachable(f"no broker answers at {self.broker} ({exc}); --broker names another") from exc
-        return client
-
     async def __aexit__(self, *exc: object) -> None:
-        await self._client.stop()
+        await self._reader.__aexit__(*exc)
 
     async def ends(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """Where partitions end for a reader of committed records; those that are not there are left out."""
         async with Admin(self.broker.split(","), self._security) as admin:
             counts = await admin.partitions({topic for topic, _ in places})
-        there = [TopicPartition(topic, number) for topic, number in places if number < counts.get(topic, 0)]
-        found = await self._client.end_offsets(there) if there else {}
-        return {(tp.topic, tp.partition): end for tp, end in found.items()}
+        there = {(topic, number): 0 for topic, number in places if number < counts.get(topic, 0)}
+        return await self._reader.ends(there) if there else {}
 
     async def restorable(self, part: StoredPart) -> int | None:
         """The offset up to which a store may be built: its changelog's end, or where the group stands in the topic that
@@ -100,20 +83,16 @@ class Changelogs:
                 f"{self.broker} has no changelog {topic}[{partition}]. Is it the right broker (--broker), and was the "
                 "group ever run on it?"
             )
-        tp, end = TopicPartition(topic, partition), ends[topic, partition] if until is None else until
-        client = await self._connected()  # of its own: a new assignment would find the buffers of the one before
-        try:
-            client.assign([tp])
-            position = (await client.beginning_offsets([tp]))[tp]
-            client.seek(tp, position)
+        at, end = (topic, partition), ends[topic, partition] if until is None else until
+        async with self._new_reader() as reader:  # its own: a new assignment would find the last one's buffers
+            position = (await reader.seek({at: 0}))[at]
             while position < end:
-                batch = (await fetched_batches(client._fetcher, [tp], STUCK_SECONDS, None)).get(tp)
-                if batch is None:
+                batches = await reader.batches(STUCK_SECONDS)
+                if not batches:
                     raise PenstockError(f"{topic}[{partition}]: nothing past offset {position}, and its end is {end}")
-                position = batch.next if until is None else min(batch.next, until)
-                yield [change for change in _changes(batch) if change.offset < position], position
-        finally:
-            await client.stop()
+                for batch in batches:
+                    position = batch.next if until is None else min(batch.next, until)
+                    yield [change for change in _changes(batch) if change.offset < position], position
 
 
 def _changes(batch: RecordBatch) -> Iterator[Change]:
