@@ -124,10 +124,14 @@ class Segment:
         return index
 
     def write_index(self, path: Path | None = None) -> None:
-        """Write what is known about the file, beside it or elsewhere. The file must have been forced to the disk."""
+        """Write what is known about the file, beside it or elsewhere. The file must have been forced to the disk.
+
+        No use of the segment as `release` counts them: it comes from the thread that seals, at any moment.
+        """
+        index = self.index if self._index is None else self._index
         head = _HEAD.pack(self.base, self.size, self.next_offset, self.max_timestamp, self.created_ms)
         size = self.size
-        write_sealed(path or self.index_path, _KIND, head + self.index.packed(), force=False)
+        write_sealed(path or self.index_path, _KIND, head + index.packed(), force=False)
         self._indexed_to = size
 
     def append(self, pieces: list[bytes | memoryview], total: int) -> None:
