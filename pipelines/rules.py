@@ -16,6 +16,7 @@ from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.table_rules import table_problems
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.pipelines.typing_rules import field_problems, type_problems
+from penstock.pipelines.window_rules import window_problems
 from penstock.tables.aggregates import Fold
 
 NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -145,7 +146,7 @@ def _functions(step: s.Step) -> tuple[Any, ...]:
     if isinstance(step, s.GlobalJoin):
         return (step.by, step.fn)
     if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fold):
-        return (step.aggregation.add,)
+        return (step.aggregation.step,)
     return (step.fn,) if hasattr(step, "fn") else ()
 
 
@@ -200,6 +201,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     field_problems,
     type_problems,
     table_problems,
+    window_problems,
     copartition_problems,
     cycle_problems,
 )
