@@ -1,8 +1,8 @@
 """Joins of two streams by the clean rules, from all records so far for each one that arrives.
 
-T is the highest timestamp that has arrived on either side, null keys and null values included. A left record is
-late, and dropped, once T > ts + after + grace, a right one once T > ts + before + grace. From that moment on no record in time
-can match it, so this is also when one that waits without a match comes out alone.
+T is the highest timestamp that has arrived on either side, null keys and null values included. A left record is late
+once T > ts + after + grace, a right one once T > ts + before + grace, and is dropped. From that moment on no record in
+time can match it, so this is also when one that waits without a match comes out alone.
 """
 
 from typing import Any, NamedTuple
