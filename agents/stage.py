@@ -29,7 +29,7 @@ from penstock.agents.sinks import GroupByOperator, SinkOperator
 from penstock.agents.stage_time import StageTime, TimeRuntime
 from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
 from penstock.agents.timed import TimedOperator
-from penstock.agents.timing import Timing
+from penstock.agents.timing import Timing, keeps_time
 from penstock.agents.window_kinds import window_operator
 from penstock.agents.window_steps import Late, WindowAggregate
 from penstock.tables.serdes import Serde, serde_of
@@ -242,7 +242,7 @@ class Stage:
                 return GroupByOperator(*sink, fn=step.fn)
             case WindowAggregate():
                 made = window_operator(where, runtime, step, self.time.clock)
-                if isinstance(made, TimedOperator):
+                if keeps_time(step):
                     self.time.add_timed(step, made)
                 return made
             case s.Aggregate():

@@ -52,6 +52,11 @@ class Aggregator:
         """The result of a key's state."""
         return state[at]
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        """Add the state of later records, `other`, to that of earlier ones. Raises NotImplementedError where the
+        aggregate has no way to: it cannot be had of sessions."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Count(Aggregator):
@@ -73,6 +78,9 @@ class Count(Aggregator):
             out.append(state[at])
         return out
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        state[at] += other[at]
+
 
 class Sum(Aggregator):
     """The sum; 0 before the first number."""
@@ -86,6 +94,9 @@ class Sum(Aggregator):
                 state[at] += x
             out.append(state[at])
         return out
+
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        state[at] += other[at]
 
 
 class Mean(Aggregator):
@@ -106,6 +117,10 @@ class Mean(Aggregator):
     def result(self, state: Sequence[Any], at: int) -> Any:
         return state[at] / state[at + 1] if state[at + 1] else None
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        state[at] += other[at]
+        state[at + 1] += other[at + 1]
+
 
 class Min(Aggregator):
     """The least; None before the first."""
@@ -119,6 +134,10 @@ class Min(Aggregator):
             out.append(have)
         return out
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        if state[at] is None or (other[at] is not None and other[at] < state[at]):
+            state[at] = other[at]
+
 
 class Max(Aggregator):
     """The greatest; None before the first."""
@@ -131,6 +150,10 @@ class Max(Aggregator):
                 state[at] = have = x
             out.append(have)
         return out
+
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        if state[at] is None or (other[at] is not None and other[at] > state[at]):
+            state[at] = other[at]
 
 
 class Aggregation(Protocol):
@@ -153,6 +176,10 @@ class Aggregation(Protocol):
 
     def view(self, state: Any) -> Any:
         """The result of a state."""
+        ...
+
+    def merge(self, state: Any, other: Any) -> Any:
+        """One state of two, that of the earlier records first, which may be changed."""
         ...
 
 
@@ -288,6 +315,12 @@ class Fields:
         row = [a.result(state, at) for a, at in self._columns]
         return self.make(*row) if self._by_position else self.make(**dict(zip(self.names, row, strict=True)))
 
+    def merge(self, state: Any, other: Any) -> Any:
+        """See `Aggregation.merge`."""
+        for aggregator, at in self._columns:
+            aggregator.merge(state, other, at)
+        return state
+
 
 class Fold:
     """A user's own fold: `state = add(state, value)`, beginning with `initial()`.
@@ -346,6 +379,11 @@ class Fold:
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""
         return state
+
+    def merge(self, state: Any, other: Any) -> Any:
+        """See `Aggregation.merge`."""
+        assert self._merge is not None  # the rules see to it
+        return self._merge(state, other)
 
 
 _SCALARS = (type(None), bool, int, float, str, bytes)

@@ -26,7 +26,7 @@ from typing import Any
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store
-from penstock.tables.timed import TimedPartition
+from penstock.tables.timed import IndexedPartition, TimedPartition
 
 SWEEP = 10_000
 """Rows looked at for deletion at a checkpoint: 20 ms of work."""
@@ -342,7 +342,8 @@ class ExpiringPartition(TablePartition):
 def table_partition(spec: TableSpec, topic: str, partition: int, store: Store) -> TablePartition:
     """The partition of a table as its declaration wants it."""
     if spec.state is not None:
-        return TimedPartition(spec, topic, partition, store, spec.state)
+        timed = IndexedPartition if spec.indexed else TimedPartition
+        return timed(spec, topic, partition, store, spec.state)
     made = TablePartition if spec.ttl_ms is None else ExpiringPartition
     return made(spec, topic, partition, store)
 
