@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.agents.faust_producer import FENCED, BatchWriter, TransactionalProducer, retrieve
+from penstock.agents.faust_producer import FENCED, Batch, BatchWriter, TransactionalProducer, retrieve
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Fenced, Owner, Partition
@@ -13,9 +13,6 @@ from penstock.tables.checkpoint import Fenced, Owner, Partition
 SPILL_BYTES = 4 << 20
 """Outputs held back until the checkpoint. Past this they are sent early: a transaction begun late is one that a killed
 worker seldom leaves open, which readers of its outputs would wait for; memory is what bounds it."""
-
-AHEAD_BYTES = 1 << 20
-"""Outputs worth a round trip of their own before the checkpoint stops the batches."""
 
 BATCH_BYTES = 1 << 20
 """Size of an output record batch, the broker's default `message.max.bytes`: fewer, larger requests."""
@@ -57,7 +54,7 @@ class KafkaTransaction:
         }
         self._producer: TransactionalProducer | None = None
         self._outbox: BatchWriter | None = None
-        self._sending = asyncio.Lock()
+        self._taken: list[Batch] = []
         self._begun = False
         self._begun_at = 0.0
         self.timeout_ms = timeout_ms
@@ -95,7 +92,7 @@ class KafkaTransaction:
     @property
     def empty(self) -> bool:
         """See `Transaction.empty`."""
-        return not self._begun and not self._sent and self.outbox.size_bytes == 0
+        return not (self._begun or self._sent or self._taken) and self.outbox.size_bytes == 0
 
     def append_rows(
         self,
@@ -110,24 +107,23 @@ class KafkaTransaction:
         """See `Outbox.append_rows`."""
         self.outbox.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
-    async def spill(self) -> None:
-        """See `Transaction.spill`."""
-        if self.outbox.size_bytes >= SPILL_BYTES:
-            await self.send_outputs()
+    @property
+    def full(self) -> bool:
+        """See `Transaction.full`."""
+        return self.outbox.size_bytes >= SPILL_BYTES
 
-    async def send_ahead(self) -> None:
-        """See `Transaction.send_ahead`."""
-        if self.outbox.size_bytes >= AHEAD_BYTES:
-            sent = await self._send(self.outbox.take())
-            self._sent += sent
-            await asyncio.wait([future for _, _, future in sent])
+    async def deliver(self) -> None:
+        """See `Transaction.deliver`. Everything waits."""
 
-    async def _send(self, batches: list[Any]) -> list[tuple[Partition, int, asyncio.Future[Any]]]:
+    def take(self) -> None:
+        """See `Transaction.take`."""
+        self._taken += self.outbox.take()
+
+    async def _send(self, batches: list[Batch]) -> list[tuple[Partition, int, asyncio.Future[Any]]]:
         if not batches:
             return []
-        async with self._sending:  # several stages spill at once, and a transaction begins once
-            await self._begin()
-            return [((tp.topic, tp.partition), n, future) for tp, n, future in await self.outbox.send_all(batches)]
+        await self._begin()
+        return [((tp.topic, tp.partition), n, future) for tp, n, future in await self.outbox.send_all(batches)]
 
     async def _begin(self) -> None:
         if not self._begun:
@@ -141,7 +137,8 @@ class KafkaTransaction:
 
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
-        self._sent += await self._send(self.outbox.take())
+        taken, self._taken = self._taken, []
+        self._sent += await self._send(taken)
 
     async def send_changelog(
         self,
@@ -191,6 +188,7 @@ class KafkaTransaction:
     async def abort(self) -> None:
         """See `Transaction.abort`."""
         self.outbox.clear()
+        self._taken = []
         for _, _, future in self._sent:
             future.add_done_callback(retrieve)
         self._sent, self._changelogs, self._positions = [], {}, {}

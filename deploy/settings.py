@@ -34,7 +34,7 @@ class Settings:
         security: how to connect. The file that $PENSTOCK_COMMAND_CONFIG names, else neither TLS nor SASL.
         limits: how long a worker may be unable to work. $PENSTOCK_BLOCKED_SECONDS, else 30; $PENSTOCK_STALLED_SECONDS,
             else 120; $PENSTOCK_SILENT_SECONDS, else 90.
-        checkpoint: seconds between checkpoints. $PENSTOCK_CHECKPOINT_SECONDS, else 0.1.
+        checkpoint: seconds between checkpoints. $PENSTOCK_CHECKPOINT_SECONDS, else None: as often as the load allows.
         state_memory: bytes for the tables of a worker. $PENSTOCK_STATE_MEMORY (such as 1GiB), else 256 MiB.
     """
 
@@ -43,7 +43,7 @@ class Settings:
     slot: str
     security: Security = PLAINTEXT
     limits: Limits = DEFAULT_LIMITS
-    checkpoint: float = 0.1
+    checkpoint: float | None = None
     standbys: int = 0
     snapshots: str | None = None
     snapshot_interval: float = 300.0
