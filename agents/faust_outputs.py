@@ -47,7 +47,7 @@ class AtLeastOnceTransaction(KafkaTransaction):
         settings = {name: value for name, value in self._settings.items() if name not in transactional}
         self._plain = AIOKafkaProducer(**settings, enable_idempotence=True, acks="all")
         await self._plain.start()
-        self._direct = BatchWriter(self._plain)
+        self._direct = BatchWriter(self._plain, self._compression)
 
     async def stop(self) -> None:
         """Disconnect both producers."""
@@ -132,6 +132,7 @@ class AtLeastOnceTransaction(KafkaTransaction):
 def kafka_transaction(spec: GroupSpec, servers: list[str], slot: str, **given: Any) -> KafkaTransaction:
     """The transaction that a group's delivery asks for, of one worker's slot. `given` is for `KafkaTransaction`."""
     transactional_id = f"{spec.app_id}-{slot}"
+    given["compression"] = {topic.name: topic.compression for topic in spec.writes if topic.compression is not None}
     if spec.held is None:
         return KafkaTransaction(servers, spec.app_id, transactional_id, **given)
     return AtLeastOnceTransaction(servers, spec.app_id, transactional_id, held=spec.held, **given)

@@ -29,6 +29,8 @@ class KafkaTransaction:
         instance_id: `group.instance.id` of a static member.
         timeout_ms: the broker aborts a transaction that is older. Short, because readers of the outputs wait for it
             after a crash with nobody to restart the slot; longer than any checkpoint.
+        settings: of the producer, beyond these.
+        compression: of topics whose records are compressed in another way than the producer's settings say.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class KafkaTransaction:
         instance_id: str | None = None,
         timeout_ms: int = 10_000,
         settings: Mapping[str, Any] | None = None,
+        compression: Mapping[str, str] | None = None,
     ) -> None:
-        self._group_id, self._instance_id = group_id, instance_id
+        self._group_id, self._instance_id, self._compression = group_id, instance_id, compression
         self._settings = {
             "bootstrap_servers": servers,
             "transactional_id": transactional_id,
@@ -66,7 +69,7 @@ class KafkaTransaction:
         """Connect and end what an earlier worker of the slot left open."""
         self._producer = TransactionalProducer(**self._settings)
         await self._producer.start()
-        self._outbox = BatchWriter(self._producer)
+        self._outbox = BatchWriter(self._producer, self._compression)
 
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted."""

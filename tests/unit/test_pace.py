@@ -6,7 +6,7 @@ from penstock.agents.pace import BUSY, LONGEST, LONGEST_PAUSE, MANY, NEVER, Pace
 
 
 def load(pace: Pace, rate: float, cost: float, took: float, seconds: float = 60.0) -> tuple[float, float, float]:
-    """A worker to which `rate` records a second come, of `cost` seconds each, and whose checkpoints take `took` seconds,
+    """A worker to which `rate` records a second come, of `cost` seconds each, whose checkpoints take `took` seconds,
     in which no record is processed.
 
     Returns:
