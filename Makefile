@@ -30,8 +30,8 @@ $(VENV)/.kafka: $(STAMP) requirements-kafka.lock deploy/kafka/pom.xml
 	$(BIN)/penstock kafka install
 	@touch $@
 
-test: kafka ## every test, real Kafka included
-	$(BIN)/python -m pytest
+test: kafka ## every test, real Kafka included, two at a time: most wait for processes that they started
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 durability: setup ## a hundred kill -9 under load (KILLS=, SEED=), and what is there afterwards
 	$(BIN)/python -m tests.durability --kills $(or $(KILLS),100) $(if $(SEED),--seed $(SEED))

@@ -30,9 +30,12 @@ from penstock.agents.faust_watch import Watch
 from penstock.agents.group import GroupRuntime, GroupSpec
 from penstock.agents.heap import keep_pages
 from penstock.agents.limits import Limits
+from penstock.agents.pace import LONGEST, Pace
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.slot import FolderUnusable, SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
+from penstock.agents.topics import Compression
+from penstock.tables.checkpoint import Delivery
 from penstock.tables.memory_budget import DEFAULT_BYTES, RowBudget
 from penstock.tables.rocksdb import RocksStores
 from penstock.tables.snapshots import Snapshots, SnapshotStores
@@ -105,12 +108,13 @@ class GroupApp(faust.App):
         broker: bootstrap servers, "host:port", several with commas.
         data: folder for the tables; the worker's own is DATA/GROUP/SLOT.
         slot: which of the group's workers this is. Two at a time must not have the same.
-        checkpoint_interval: seconds between checkpoints. Default 0.1: at that and longer a transaction costs nothing
-            that could be measured, and it is how long readers of the outputs wait at most.
+        checkpoint_interval: seconds between checkpoints. Default None: as often as the load allows, see `Pace`.
         snapshots: a folder or a URL for snapshots of the tables. Default None: none are taken, none used.
         snapshot_interval: seconds between them. Default 300: what a worker without its disk replays at most.
         state_memory: bytes for the tables of this worker together: half for RocksDB's blocks and unflushed writes, half
             for decoded rows. Default 256 MiB. See docs/state.md for what goes beyond it.
+        compression: how record batches are compressed that it writes, changelogs and repartition topics too; a declared
+            topic may say otherwise. Default None: not at all, which costs least processor time.
         replication: of topics it creates; -1 is the broker's default.
         security: how to connect.
         limits: how long it may be unable to work before it stops.
@@ -129,10 +133,11 @@ class GroupApp(faust.App):
         broker: str,
         data: Path,
         slot: str = "0",
-        checkpoint_interval: float = 0.1,
+        checkpoint_interval: float | None = None,
         snapshots: str | None = None,
         snapshot_interval: float = 300.0,
         state_memory: int = DEFAULT_BYTES,
+        compression: Compression | None = None,
         replication: int = -1,
         security: Security = PLAINTEXT,
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -156,8 +161,8 @@ class GroupApp(faust.App):
             [url.removeprefix("kafka://") for url in urls],
             slot,
             instance_id=conf["consumer_group_instance_id"] or None,
-            timeout_ms=max(TRANSACTION_MS, round(3000 * checkpoint_interval)),
-            settings=security.client_settings(),
+            timeout_ms=max(TRANSACTION_MS, round(3000 * (checkpoint_interval or 0))),
+            settings=security.client_settings() | ({"compression_type": compression} if compression else {}),
         )
         stores: StoreFactory = (on_disk := RocksStores(folder / "tables", memory_bytes=state_memory // 2))
         self._taker: SnapshotTaker | None = None
@@ -167,7 +172,9 @@ class GroupApp(faust.App):
             self._taker = SnapshotTaker(self, kept, snapshot_interval, folder / "snapshots")
         rows = RowBudget(state_memory // 2)
         self.runtime = GroupRuntime(spec, stores, self.transaction, self.transaction, rows=rows)
-        self._interval = checkpoint_interval
+        # Outputs that wait for no checkpoint need none sooner.
+        at_leisure = spec.delivery is Delivery.AT_LEAST_ONCE and not spec.repartitions
+        self._pace = Pace(checkpoint_interval or (LONGEST if at_leisure else None))
         self._checkpointer: Checkpointer | None = None
         self._limits, self._watch = limits, None
         for table in spec.tables:
@@ -204,7 +211,7 @@ class GroupApp(faust.App):
         """The checkpoint service."""
         if self._checkpointer is None:
             self._checkpointer = Checkpointer(
-                self, self.transaction, self.runtime, self._interval, loop=self.loop, beacon=self.beacon
+                self, self.transaction, self.runtime, self._pace, loop=self.loop, beacon=self.beacon
             )
         return self._checkpointer
 
@@ -225,8 +232,9 @@ class GroupApp(faust.App):
         topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)
 
         async def body(stream: Any) -> None:
-            async for batch in stream:
-                await self._process(batch)
+            async for batches in stream:
+                for batch in batches:
+                    await self._process(batch)
 
         body.__name__ = body.__qualname__ = stage.name
         body.__module__ = self.spec.app_id

@@ -1,4 +1,4 @@
-"""The checkpoint as a service of the worker: its producer, its interval, and what a failure does."""
+"""The checkpoint as a service of the worker: its producer, its pace, and what a failure does."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ from penstock.agents.exits import HUNG
 from penstock.agents.faust_failures import explain
 from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupRuntime
+from penstock.agents.pace import Pace
 
 HANG_SECONDS = 10.0
 """A failed worker whose shutdown hangs longer is ended the hard way: what it had staged is lost anyway, and its slot
@@ -18,18 +19,16 @@ cannot be started again before it is gone."""
 
 
 class Checkpointer(Service):
-    """Runs the checkpoint of a worker every `interval` seconds, on revocation and on stop.
+    """Runs the checkpoint of a worker at its pace, on revocation and on stop.
 
     Args:
         app: the group's Faust app.
-        interval: seconds between checkpoints.
+        pace: when the next one is due.
     """
 
-    def __init__(
-        self, app: Any, transaction: KafkaTransaction, runtime: GroupRuntime, interval: float, **kw: Any
-    ) -> None:
+    def __init__(self, app: Any, transaction: KafkaTransaction, runtime: GroupRuntime, pace: Pace, **kw: Any) -> None:
         super().__init__(**kw)
-        self.app, self.transaction, self.runtime, self.interval = app, transaction, runtime, interval
+        self.app, self.transaction, self.runtime, self.pace = app, transaction, runtime, pace
 
     async def on_start(self) -> None:
         """Connect the producer; it must be there before the first batch."""

@@ -1,4 +1,4 @@
-"""Faust's consumer, carrying whole batches: one message is one RecordBatch."""
+"""Faust's consumer, carrying whole batches: one message is what a poll brought of a topic."""
 
 import asyncio
 import time
@@ -7,19 +7,16 @@ from typing import Any
 from faust import Schema
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
-from faust.types.tuples import ConsumerMessage
+from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust_fetch import FetchThread
-
-LONGEST_PAUSE = 2.0
-"""Seconds between two checkpoints, where the interval is shorter and they take long. A transaction may be open all that
-time, and is aborted at 10 s."""
+from penstock.agents.pace import NEVER
 
 
 class BatchSchema(Schema):
-    """The value of a message is the batch: Faust has nothing to decode. A public hook: `app.topic(schema=...)`."""
+    """The value of a message is its batches: Faust has nothing to decode. A public hook: `app.topic(schema=...)`."""
 
     def compile(self, app: Any, **kwargs: Any) -> Any:
         """The decoder Faust's conductor calls for each message."""
@@ -62,16 +59,30 @@ class BatchConsumer(driver.Consumer):
     @Service.task
     async def _commit_handler(self) -> None:
         """Replaces Faust's task of this name."""
-        checkpointer, due = self.app.checkpointer, self.app.runtime.checkpoint_due
-        pause = checkpointer.interval
+        checkpointer, runtime, due = self.app.checkpointer, self.app.runtime, self.app.runtime.checkpoint_due
+        pace, ended, worked, done = checkpointer.pace, time.monotonic(), 0.0, 0
         while not self.should_stop:
-            await self.wait(due.wait(), timeout=pause)
-            due.clear()
+            await self.wait(due.wait(), timeout=pace.least)
+            runtime.ask(done + pace.many)
+            if not due.is_set() and pace.most > pace.least:
+                await self.wait(due.wait(), timeout=pace.most - pace.least)
+            runtime.ask(NEVER)
             started = time.monotonic()
-            await checkpointer.run()
-            # Under a backlog a checkpoint is long; it may take a fifth of the time, not more. One that waited for a
-            # broker is no measure of that: its transaction's successor would be open for longer than brokers allow.
-            pause = max(checkpointer.interval, min(LONGEST_PAUSE, 4 * (time.monotonic() - started)))
+            if await checkpointer.run():
+                pace.taken(time.monotonic() - started, started - ended, runtime.worked - worked)
+            else:
+                pace.idle()
+            ended, worked, done = time.monotonic(), runtime.worked, runtime.records
+
+    def on_buffer_full(self, tp: Any) -> None:
+        """Nothing: a full queue makes `_drain_messages` wait, which holds back all partitions alike.
+
+        Stock leaves the partition's records where they were fetched to. aiokafka asks a broker for nothing more while
+        records of one of its partitions lie there, so all others would wait for this one, 0.1 s each time.
+        """
+
+    def on_buffer_drop(self, tp: Any) -> None:
+        """Nothing, see `on_buffer_full`."""
 
     async def perform_seek(self) -> None:
         """Go to the committed offsets; where nothing is committed, to the beginning."""
@@ -99,14 +110,16 @@ class BatchConsumer(driver.Consumer):
 
     # ---- the batch path
 
-    def _to_message(self, tp: Any, batch: RecordBatch) -> ConsumerMessage:
+    def _to_message(self, tp: Any, batches: list[RecordBatch]) -> ConsumerMessage:
+        first = batches[0]
         return ConsumerMessage(
-            tp.topic, tp.partition, batch.start, None, None, None, None, batch, None, 0, 0, tp,
-            generation_id=batch.generation,
+            tp.topic, tp.partition, first.start, None, None, None, None, batches, None, 0, 0, tp,
+            generation_id=first.generation,
         )  # fmt: skip
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Poll, and put each batch on the queue of its agent. A full queue makes this wait."""
+        """Poll, and put the batches on the queues of their agents, those of a topic as one message: at low rates the
+        messages cost more than the records. A full queue makes this wait."""
         app = self.app
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
@@ -114,10 +127,15 @@ class BatchConsumer(driver.Consumer):
                 await asyncio.sleep(0)
                 if not batches or self.should_stop or not self.flow_active:
                     continue  # a flow that was stopped always goes on with a recovery, which seeks
+                found: dict[str, list[RecordBatch]] = {}
                 for tp, batch in batches.items():
                     if not self.flow_active or batch.generation != app.consumer_generation_id:
                         break
-                    await self._take(ensure_TP(tp), batch, active)
+                    if await self._taken(ensure_TP(tp), batch, active):
+                        found.setdefault(tp.topic, []).append(batch)
+                for topic, several in found.items():
+                    # Stock wraps this call in four tasks per message.
+                    await self.callback(self._to_message(TP(topic, several[0].partition), several))
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise
@@ -129,12 +147,13 @@ class BatchConsumer(driver.Consumer):
             await app.crash(exc)
             raise
 
-    async def _take(self, tp: Any, batch: RecordBatch, active: Any) -> None:
-        if active is not None and tp not in active and tp not in self._buffered_partitions:
-            return
+    async def _taken(self, tp: Any, batch: RecordBatch, active: Any) -> bool:
+        """Whether a batch is for an agent. One of a changelog is not, and goes to the recovery."""
+        if active is not None and tp not in active:
+            return False
         if self._is_changelog_tp(tp):
             await self.app.tables.recovery.apply(tp, batch)
-            return
+            return False
         expected = self._read_offset[tp]
         if expected is not None and batch.start != expected:
             # A gap here would be a loss, an overlap a duplicate: stop before either.
@@ -144,8 +163,7 @@ class BatchConsumer(driver.Consumer):
             )
         self._read_offset[tp] = batch.next
         self.app.monitor.track_tp_end_offset(tp, self.highwater(tp) or 0)
-        # Stock wraps this call in four tasks per message.
-        await self.callback(self._to_message(tp, batch))
+        return True
 
 
 class AdminProducer(driver.Producer):

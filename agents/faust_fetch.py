@@ -17,7 +17,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, ConsumerStoppedError
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.faust_fetcher import ColumnConsumer
+from penstock.agents.faust_fetcher import IDLE, ColumnConsumer
 from penstock.agents.faust_protocol import TopicIds, ids_of
 from penstock.agents.faust_wire import NO_HEADERS, WireBatch, columns_of, concatenated
 
@@ -196,9 +196,7 @@ class FetchThread(AIOKafkaConsumerThread):
         consumer.__class__ = ColumnConsumer
         consumer.leaves = lambda: self.consumer.app.gives_place_up
         consumer._isolation_level = "read_committed"
-        # Faust fixes this at 1.5 s. Other requests queue behind a long poll on the same connection, so it is also
-        # what a rebalance or a recovery waits for.
-        consumer._fetch_max_wait_ms = 100
+        consumer._fetch_min_bytes, consumer._fetch_max_wait_ms = IDLE
         return consumer
 
     def fetch_at_once(self, size: int | None) -> None:

@@ -10,16 +10,29 @@ from penstock.agents.faust_client import SteadyClient
 from penstock.agents.faust_coordinator import StableConsumer
 from penstock.agents.faust_wire import WireRecords
 
+IDLE = 1, 100
+"""What a fetch asks for where the last one found nothing: (bytes, ms). Answered with the first record. Faust fixes the
+time at 1.5 s; other requests queue behind a long poll on the same connection, so it is also what a rebalance or a
+recovery waits for."""
+FLOWING = 8192, 16
+"""Where the last one found records: the broker gathers so many bytes, but never longer. At low rates requests cost, not
+records: without it each record is a request of its own, 0.5 ms of processor time."""
+
 
 class ColumnFetcher(Fetcher):  # type: ignore[misc]
-    """A Fetcher whose buffers hold `WireRecords`.
+    """A Fetcher whose buffers hold `WireRecords`, and whose requests are as large as the flow of records lets them be.
 
     The method that reads a response names aiokafka's class MemoryRecords, whose bytes cannot be reached from outside.
     Replacing the name in aiokafka's module would change every consumer of the process, copying the method would freeze
     130 lines of it here: so it is the same code with one name bound to another class.
     """
 
-    _proc_fetch_request = FunctionType(
+    async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
+        found: bool = await self._read_response(assignment, node_id, request)
+        self._fetch_min_bytes, self._fetch_max_wait_ms = FLOWING if found else IDLE
+        return found
+
+    _read_response = FunctionType(
         Fetcher._proc_fetch_request.__code__,
         {**vars(stock), "MemoryRecords": WireRecords},
         Fetcher._proc_fetch_request.__name__,

@@ -1,7 +1,7 @@
 """At-least-once on Kafka: outputs leave at once by a producer of their own, all else commits in the transaction."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -11,14 +11,18 @@ from penstock.agents.faust_transaction import KafkaTransaction
 from penstock.agents.group import GroupSpec
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
-from penstock.tables.checkpoint import Owner, Partition
+from penstock.tables.checkpoint import Partition
+
+AT_ONCE_BYTES = 1 << 20
+"""Outputs that leave before the batches behind them are processed."""
 
 
 class AtLeastOnceTransaction(KafkaTransaction):
     """Outbox and transaction of one worker of a group with `Delivery.AT_LEAST_ONCE`.
 
-    Outputs are sent by an idempotent producer at the end of the batch they come from: in order, and never twice by a
-    retry. A commit waits until all of them are acknowledged.
+    Outputs are sent by an idempotent producer: in order, and never twice by a retry. They leave as soon as the batches
+    at hand are through, those of several batches together: at low rates requests cost, not records. A commit waits
+    until all of them are acknowledged.
 
     Args:
         servers, group_id, transactional_id, instance_id, timeout_ms, settings: as for `KafkaTransaction`.
@@ -33,6 +37,8 @@ class AtLeastOnceTransaction(KafkaTransaction):
         self._direct: BatchWriter | None = None
         self._plain: AIOKafkaProducer | None = None
         self._left: list[tuple[Partition, int, asyncio.Future[Any]]] = []
+        self._ending: asyncio.Task[None] | None = None
+        self._order = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect both producers."""
@@ -41,7 +47,7 @@ class AtLeastOnceTransaction(KafkaTransaction):
         settings = {name: value for name, value in self._settings.items() if name not in transactional}
         self._plain = AIOKafkaProducer(**settings, enable_idempotence=True, acks="all")
         await self._plain.start()
-        self._direct = BatchWriter(self._plain)
+        self._direct = BatchWriter(self._plain, self._compression)
 
     async def stop(self) -> None:
         """Disconnect both producers."""
@@ -61,7 +67,8 @@ class AtLeastOnceTransaction(KafkaTransaction):
     @property
     def empty(self) -> bool:
         """See `Transaction.empty`."""
-        return super().empty and not self._left and self.direct.size_bytes == 0
+        leaving = self._ending is not None and not self._ending.done()
+        return super().empty and not leaving and not self._left and self.direct.size_bytes == 0
 
     def append_rows(
         self,
@@ -77,39 +84,41 @@ class AtLeastOnceTransaction(KafkaTransaction):
         writer = self.outbox if topic in self._held else self.direct
         writer.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
-    async def spill(self) -> None:
-        """See `Transaction.spill`."""
-        await self._leave()
-        await super().spill()
+    async def deliver(self) -> None:
+        """See `Transaction.deliver`."""
+        if self._ending is not None and self._ending.done():
+            ended, self._ending = self._ending, None
+            ended.result()
+        if self.direct.size_bytes >= AT_ONCE_BYTES:
+            await self._leave()
+        elif self._ending is None:  # a task of its own: it runs once there is no further batch to process
+            self._ending = asyncio.create_task(self._leave())
+            self._ending.add_done_callback(retrieve)
 
     async def _leave(self) -> None:
-        if batches := self.direct.take():
-            sent = await self.direct.send_all(batches)
-            self._left += [((tp.topic, tp.partition), count, future) for tp, count, future in sent]
+        async with self._order:
+            if batches := self.direct.take():
+                sent = await self.direct.send_all(batches)
+                self._left += [((tp.topic, tp.partition), count, future) for tp, count, future in sent]
 
-    async def send_ahead(self) -> None:
-        """See `Transaction.send_ahead`. What has left is seen acknowledged while batches go on."""
-        if unacknowledged := [future for _, _, future in self._left if not future.done()]:
-            await asyncio.wait(unacknowledged)
-        await super().send_ahead()
+    async def _ended(self) -> None:
+        """Everything has left. Raises what kept it."""
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            await ending
+        await self._leave()
 
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
-        await self._leave()
+        await self._ended()
         await super().send_outputs()
 
     async def settle(self) -> None:
         """See `Transaction.settle`."""
-        for _, _, future in self._left:
+        left, self._left = self._left, []
+        for _, _, future in left:
             await future
-        self._left = []
         await super().settle()
-
-    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
-        """See `Transaction.commit`. Raises RuntimeError where an output is not known to be acknowledged."""
-        if self._left:
-            raise RuntimeError("outputs are not acknowledged: settle before the commit")
-        await super().commit(offsets, owner)
 
     async def abort(self) -> None:
         """See `Transaction.abort`. Outputs that have left stay; those of a batch that was not finished do not leave."""
@@ -123,6 +132,7 @@ class AtLeastOnceTransaction(KafkaTransaction):
 def kafka_transaction(spec: GroupSpec, servers: list[str], slot: str, **given: Any) -> KafkaTransaction:
     """The transaction that a group's delivery asks for, of one worker's slot. `given` is for `KafkaTransaction`."""
     transactional_id = f"{spec.app_id}-{slot}"
+    given["compression"] = {topic.name: topic.compression for topic in spec.writes if topic.compression is not None}
     if spec.held is None:
         return KafkaTransaction(servers, spec.app_id, transactional_id, **given)
     return AtLeastOnceTransaction(servers, spec.app_id, transactional_id, held=spec.held, **given)

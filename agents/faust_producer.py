@@ -178,10 +178,11 @@ class BatchWriter:
 
     Args:
         producer: Gives the batches their size, compression and transactional flag, and sends them.
+        compression: By topic, where it is another than the producer's.
     """
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
+    def __init__(self, producer: AIOKafkaProducer, compression: Mapping[str, str] | None = None) -> None:
+        self._producer, self._compression = producer, compression or {}
         if type(producer._sender) is Sender:
             producer._sender.__class__ = BatchSender  # it adds no state, nor does the next
         producer.client.__class__ = SteadyClient
@@ -243,7 +244,7 @@ class BatchWriter:
     def _start(self, at: Address) -> Builder:
         """Close the partition's batch and open the next one."""
         self._close(at)
-        builder = self._open[at] = row_batch(self._producer)
+        builder = self._open[at] = row_batch(self._producer, self._compression.get(at[0]))
         return builder
 
     def _close(self, at: Address) -> None:

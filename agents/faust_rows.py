@@ -181,11 +181,16 @@ def _as_list(headers: Headers) -> list[tuple[str, bytes | None]]:
     return list(headers) if headers else _NO_HEADERS
 
 
-def row_batch(producer: AIOKafkaProducer) -> Builder:
-    """An empty batch with a producer's size, compression and transactional flag."""
+CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+"""Kafka's numbers of the compressions."""
+
+
+def row_batch(producer: AIOKafkaProducer, compression: str | None = None) -> Builder:
+    """An empty batch with a producer's size and transactional flag, and its compression where none is given."""
     accumulator, transactions = producer._message_accumulator, producer._txn_manager
-    limit, compression = accumulator._batch_size, accumulator._compression_type
+    limit, codec = accumulator._batch_size, accumulator._compression_type
+    codec = codec if compression is None else CODECS[compression]
     transactional = transactions is not None and transactions.transactional_id is not None
     if native is not None:
-        return RowBatch(limit, compression, transactional)
-    return PlainRowBatch(limit, compression, is_transactional=transactional)
+        return RowBatch(limit, codec, transactional)
+    return PlainRowBatch(limit, codec, is_transactional=transactional)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.agents.faust_producer import FENCED, BatchWriter, TransactionalProducer, retrieve
+from penstock.agents.faust_producer import FENCED, Batch, BatchWriter, TransactionalProducer, retrieve
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Fenced, Owner, Partition
@@ -13,9 +13,6 @@ from penstock.tables.checkpoint import Fenced, Owner, Partition
 SPILL_BYTES = 4 << 20
 """Outputs held back until the checkpoint. Past this they are sent early: a transaction begun late is one that a killed
 worker seldom leaves open, which readers of its outputs would wait for; memory is what bounds it."""
-
-AHEAD_BYTES = 1 << 20
-"""Outputs worth a round trip of their own before the checkpoint stops the batches."""
 
 BATCH_BYTES = 1 << 20
 """Size of an output record batch, the broker's default `message.max.bytes`: fewer, larger requests."""
@@ -32,6 +29,8 @@ class KafkaTransaction:
         instance_id: `group.instance.id` of a static member.
         timeout_ms: the broker aborts a transaction that is older. Short, because readers of the outputs wait for it
             after a crash with nobody to restart the slot; longer than any checkpoint.
+        settings: of the producer, beyond these.
+        compression: of topics whose records are compressed in another way than the producer's settings say.
     """
 
     def __init__(
@@ -43,8 +42,9 @@ class KafkaTransaction:
         instance_id: str | None = None,
         timeout_ms: int = 10_000,
         settings: Mapping[str, Any] | None = None,
+        compression: Mapping[str, str] | None = None,
     ) -> None:
-        self._group_id, self._instance_id = group_id, instance_id
+        self._group_id, self._instance_id, self._compression = group_id, instance_id, compression
         self._settings = {
             "bootstrap_servers": servers,
             "transactional_id": transactional_id,
@@ -57,7 +57,7 @@ class KafkaTransaction:
         }
         self._producer: TransactionalProducer | None = None
         self._outbox: BatchWriter | None = None
-        self._sending = asyncio.Lock()
+        self._taken: list[Batch] = []
         self._begun = False
         self._begun_at = 0.0
         self.timeout_ms = timeout_ms
@@ -69,7 +69,7 @@ class KafkaTransaction:
         """Connect and end what an earlier worker of the slot left open."""
         self._producer = TransactionalProducer(**self._settings)
         await self._producer.start()
-        self._outbox = BatchWriter(self._producer)
+        self._outbox = BatchWriter(self._producer, self._compression)
 
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted."""
@@ -95,7 +95,7 @@ class KafkaTransaction:
     @property
     def empty(self) -> bool:
         """See `Transaction.empty`."""
-        return not self._begun and not self._sent and self.outbox.size_bytes == 0
+        return not (self._begun or self._sent or self._taken) and self.outbox.size_bytes == 0
 
     def append_rows(
         self,
@@ -110,24 +110,23 @@ class KafkaTransaction:
         """See `Outbox.append_rows`."""
         self.outbox.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
-    async def spill(self) -> None:
-        """See `Transaction.spill`."""
-        if self.outbox.size_bytes >= SPILL_BYTES:
-            await self.send_outputs()
+    @property
+    def full(self) -> bool:
+        """See `Transaction.full`."""
+        return self.outbox.size_bytes >= SPILL_BYTES
 
-    async def send_ahead(self) -> None:
-        """See `Transaction.send_ahead`."""
-        if self.outbox.size_bytes >= AHEAD_BYTES:
-            sent = await self._send(self.outbox.take())
-            self._sent += sent
-            await asyncio.wait([future for _, _, future in sent])
+    async def deliver(self) -> None:
+        """See `Transaction.deliver`. Everything waits."""
 
-    async def _send(self, batches: list[Any]) -> list[tuple[Partition, int, asyncio.Future[Any]]]:
+    def take(self) -> None:
+        """See `Transaction.take`."""
+        self._taken += self.outbox.take()
+
+    async def _send(self, batches: list[Batch]) -> list[tuple[Partition, int, asyncio.Future[Any]]]:
         if not batches:
             return []
-        async with self._sending:  # several stages spill at once, and a transaction begins once
-            await self._begin()
-            return [((tp.topic, tp.partition), n, future) for tp, n, future in await self.outbox.send_all(batches)]
+        await self._begin()
+        return [((tp.topic, tp.partition), n, future) for tp, n, future in await self.outbox.send_all(batches)]
 
     async def _begin(self) -> None:
         if not self._begun:
@@ -141,7 +140,8 @@ class KafkaTransaction:
 
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
-        self._sent += await self._send(self.outbox.take())
+        taken, self._taken = self._taken, []
+        self._sent += await self._send(taken)
 
     async def send_changelog(
         self,
@@ -191,6 +191,7 @@ class KafkaTransaction:
     async def abort(self) -> None:
         """See `Transaction.abort`."""
         self.outbox.clear()
+        self._taken = []
         for _, _, future in self._sent:
             future.add_done_callback(retrieve)
         self._sent, self._changelogs, self._positions = [], {}, {}

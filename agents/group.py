@@ -3,6 +3,7 @@ records come from; the Faust app and the test driver both run it."""
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -169,8 +170,11 @@ class GroupRuntime:
         """Batches in flight, for a watchdog to name."""
         self.moved = asyncio.Event()
         """Set after each batch."""
+        self.worked = 0.0
+        """Seconds in which batches were processed."""
         self.checkpoint_due = asyncio.Event()
-        """Set where the rows take more memory than they may: a checkpoint lets go of them."""
+        """Set where the rows take more memory than they may: a checkpoint lets go of them. Or see `ask`."""
+        self._asked = math.inf
         self.busy: set[asyncio.Future[Any]] = set()
         """What other threads do with open stores: these are not closed before it ends."""
         self._specs = {table.name: table for table in spec.tables}
@@ -196,16 +200,17 @@ class GroupRuntime:
         checkpoint = self.checkpoint
         if not await checkpoint.enter(Owner(batch.generation, batch.member)):
             return False
-        source = batch.topic, batch.partition
+        source, began = (batch.topic, batch.partition), time.monotonic()
         self.working[source] = batch
         try:
             await self.stages[batch.topic].process(batch)
-            await self.transaction.spill()  # before leave(): no checkpoint may begin meanwhile
+            await checkpoint.collected()  # before leave(): no cut may come between
         except BaseException as exc:
             checkpoint.leave_failed(exc)
             raise
         finally:
             del self.working[source]
+            self.worked += time.monotonic() - began
         try:
             checkpoint.leave(source, batch.start, batch.next)
         except RuntimeError as exc:  # a gap: what it staged must never be committed
@@ -214,7 +219,7 @@ class GroupRuntime:
         self.progress[source] = batch.next
         self.records += len(batch)
         self.moved.set()
-        if checkpoint.rows.exceeded(self._parts.values()):
+        if self.records >= self._asked or checkpoint.rows.exceeded(self._parts.values()):
             self.checkpoint_due.set()
         return True
 
@@ -243,7 +248,7 @@ class GroupRuntime:
         try:
             worked = [stage.time.tick(positions, behind) for stage in set(self.stages.values())]
             if any(worked):
-                await self.transaction.spill()
+                await self.checkpoint.collected()
         except BaseException as exc:
             self.checkpoint.leave_failed(exc)
             raise
@@ -262,6 +267,14 @@ class GroupRuntime:
     def late(self, step: str, count: int, example: str) -> None:
         """Records of a step were too late, or too far ahead; one of them is told of."""
         self.late_records.add(step, count, example)
+
+    def ask(self, records: float) -> None:
+        """Set `checkpoint_due` once so many records have been processed; with `math.inf` take it back."""
+        self._asked = records
+        if records == math.inf:
+            self.checkpoint_due.clear()
+        elif self.records >= records:
+            self.checkpoint_due.set()
 
     def emit(
         self,

@@ -63,12 +63,13 @@ class MemoryTransaction:
     def __init__(self, broker: MemoryBroker, group: str, held: Collection[str] | None = None) -> None:
         self._broker, self._group, self._held = broker, group, held
         self._collected: list[tuple[str, int, list[Row]]] = []
+        self._taken: list[tuple[str, int, list[Row]]] = []
         self._sent: list[tuple[str, int, list[Row]]] = []
 
     @property
     def empty(self) -> bool:
         """See `Transaction.empty`."""
-        return not self._collected and not self._sent
+        return not (self._collected or self._taken or self._sent)
 
     def append_rows(
         self,
@@ -85,8 +86,13 @@ class MemoryTransaction:
         added = list(zip(keys, values, timestamps, given, strict=True))
         self._collected.append((topic, partition, added if rows is None else [added[row] for row in rows]))
 
-    async def spill(self) -> None:
-        """See `Transaction.spill`. What is collected for the commit may be held: it is in memory anyway."""
+    @property
+    def full(self) -> bool:
+        """See `Transaction.full`. What is collected is in memory anyway."""
+        return False
+
+    async def deliver(self) -> None:
+        """See `Transaction.deliver`."""
         if self._held is not None:
             collected, self._collected = self._collected, []
             for topic, partition, rows in collected:
@@ -95,13 +101,15 @@ class MemoryTransaction:
                 else:
                     self._broker.append(topic, partition, rows)
 
-    async def send_ahead(self) -> None:
-        """See `Transaction.send_ahead`. Nothing is gained by it here."""
+    def take(self) -> None:
+        """See `Transaction.take`."""
+        self._taken += self._collected
+        self._collected = []
 
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
-        self._sent += self._collected
-        self._collected = []
+        self._sent += self._taken
+        self._taken = []
 
     async def send_changelog(
         self,
@@ -133,4 +141,4 @@ class MemoryTransaction:
 
     async def abort(self) -> None:
         """See `Transaction.abort`."""
-        self._collected, self._sent = [], []
+        self._collected, self._taken, self._sent = [], [], []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from penstock.agents.location import Location, caller
 from penstock.tables.serdes import Serde, UnknownType, serde_of
@@ -13,6 +13,9 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 FOREVER: Literal["forever"] = "forever"
+
+Compression = Literal["gzip", "snappy", "lz4", "zstd"]
+"""How record batches are compressed, by Kafka's names. lz4 costs least, zstd packs best."""
 
 
 @dataclass(frozen=True, init=False)
@@ -33,6 +36,8 @@ class Topic(Generic[K, V]):
             of the past need (Kafka deletes by the record's own time). Default None: the broker's default.
         compacted: Kafka keeps the newest record of each key, for a topic Penstock creates.
         config: further topic configs by Kafka's names, for a topic Penstock creates.
+        compression: how workers compress the record batches they write to it; readers need not know. Default None: as
+            the worker is told to by its settings, which is not at all.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Topic(Generic[K, V]):
     retention: timedelta | Literal["forever"] | None
     compacted: bool
     config: Mapping[str, str]
+    compression: Compression | None
     location: Location = field(compare=False, repr=False)
 
     def __init__(
@@ -54,9 +60,11 @@ class Topic(Generic[K, V]):
         retention: timedelta | Literal["forever"] | None = None,
         compacted: bool = False,
         config: Mapping[str, str] | None = None,
+        compression: Compression | None = None,
     ) -> None:
         values: dict[str, Any] = {"name": name, "key": key, "value": value, "partitions": partitions}
         values |= {"retention": retention, "compacted": compacted, "config": dict(config or {}), "location": caller()}
+        values["compression"] = compression
         for attribute, given in values.items():
             object.__setattr__(self, attribute, given)
 
@@ -82,6 +90,9 @@ class Topic(Generic[K, V]):
             found.append((f"{self.name!r} is not a topic name that Kafka takes", advice))
         if self.partitions is not None and self.partitions < 1:
             found.append((f"topic {self.name!r} has {self.partitions} partitions", "give at least 1"))
+        if self.compression is not None and self.compression not in get_args(Compression):
+            advice = f"give one of {', '.join(get_args(Compression))}"
+            found.append((f"topic {self.name!r} has compression {self.compression!r}", advice))
         for part, tp in (("key", self.key), ("value", self.value)):
             try:
                 serde_of(tp)

@@ -48,6 +48,7 @@ def faust_app(
         "snapshots": chosen.snapshots,
         "snapshot_interval": chosen.snapshot_interval,
         "state_memory": chosen.state_memory,
+        "compression": chosen.compression,
     }
     return GroupApp(
         spec,

@@ -4,9 +4,11 @@ import math
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import cast, get_args
 
 from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
+from penstock.agents.topics import Compression
 from penstock.tables.errors import PenstockError
 from penstock.tables.memory_budget import DEFAULT_BYTES, state_memory
 
@@ -14,6 +16,7 @@ DEFAULT_BROKER = "127.0.0.1:9092"
 COMMAND_CONFIG = "PENSTOCK_COMMAND_CONFIG"
 CHECKPOINT = "PENSTOCK_CHECKPOINT_SECONDS"
 SNAPSHOT = "PENSTOCK_SNAPSHOT_SECONDS"
+COMPRESSION = "PENSTOCK_COMPRESSION"
 STATE_MEMORY = "PENSTOCK_STATE_MEMORY"
 DEFAULT_LIMITS = Limits()
 _LIMITS = tuple(field.name for field in fields(Limits))
@@ -34,7 +37,8 @@ class Settings:
         security: how to connect. The file that $PENSTOCK_COMMAND_CONFIG names, else neither TLS nor SASL.
         limits: how long a worker may be unable to work. $PENSTOCK_BLOCKED_SECONDS, else 30; $PENSTOCK_STALLED_SECONDS,
             else 120; $PENSTOCK_SILENT_SECONDS, else 90.
-        checkpoint: seconds between checkpoints. $PENSTOCK_CHECKPOINT_SECONDS, else 0.1.
+        checkpoint: seconds between checkpoints. $PENSTOCK_CHECKPOINT_SECONDS, else None: as often as the load allows.
+        compression: of the record batches that a worker writes. $PENSTOCK_COMPRESSION, else none.
         state_memory: bytes for the tables of a worker. $PENSTOCK_STATE_MEMORY (such as 1GiB), else 256 MiB.
     """
 
@@ -43,11 +47,12 @@ class Settings:
     slot: str
     security: Security = PLAINTEXT
     limits: Limits = DEFAULT_LIMITS
-    checkpoint: float = 0.1
+    checkpoint: float | None = None
     standbys: int = 0
     snapshots: str | None = None
     snapshot_interval: float = 300.0
     state_memory: int = DEFAULT_BYTES
+    compression: Compression | None = None
 
     @classmethod
     def of(
@@ -76,6 +81,7 @@ class Settings:
             env.get("PENSTOCK_SNAPSHOTS") or None,
             _seconds(SNAPSHOT) if SNAPSHOT in env else cls.snapshot_interval,
             state_memory(size, f"${STATE_MEMORY}") if (size := env.get(STATE_MEMORY)) else cls.state_memory,
+            _compression(),
         )
 
 
@@ -88,6 +94,13 @@ def _seconds(variable: str) -> float:
     if not 0 < seconds < math.inf:
         raise PenstockError(f"${variable} is {text!r}; give a number of seconds above 0, such as 30")
     return seconds
+
+
+def _compression() -> Compression | None:
+    text = os.environ.get(COMPRESSION) or None
+    if text is not None and text not in get_args(Compression):
+        raise PenstockError(f"${COMPRESSION} is {text!r}; give one of {', '.join(get_args(Compression))}")
+    return cast(Compression | None, text)
 
 
 def _count(variable: str) -> int:

@@ -1,16 +1,21 @@
 """The checkpoint: how outputs, state and progress become durable together. One protocol, in one place.
 
-1. stop at a batch boundary: the gate closes, the batch in flight finishes
+1. cut at a batch boundary: the gate closes, the batch in flight finishes, and what is staged by then becomes the
+   checkpoint's: outputs, changed rows as bytes, source offsets; the gate opens again
 2. send the outputs and one changelog record per changed row, and see every one of them acknowledged
 3. add the source offsets, under the group membership they were read with, and commit the transaction
 4. only then write each table partition's rows and its changelog position in one atomic write
-5. release: rows beyond the budget of memory are let go of, the gate opens, the next batch begins
+5. release: rows beyond the budget of memory are let go of
+
+Batches go on beside 2 to 5 and are staged for the next checkpoint. Their outputs wait for its transaction, and their
+steps read what the ones before them wrote, committed or not: where a checkpoint fails, it all goes together.
+
+A failure before 4 drops everything staged, what came behind the cut too, so a store never runs ahead of what was
+committed and a crash never has to wipe one. A crash between 3 and 4 leaves a store behind its changelog, and recovery
+replays the difference.
 
 A table that is read straight from its compacted topic needs no changelog record: the offset that 3 commits is its
 position.
-
-A failure before 4 drops everything staged, so a store never runs ahead of what was committed and a crash never has to
-wipe one. A crash between 3 and 4 leaves a store behind its changelog, and recovery replays the difference.
 
 `Delivery` says what becomes of the outputs to declared topics. Under EXACTLY_ONCE they wait for step 2 and are part of
 the transaction. Under AT_LEAST_ONCE they leave as soon as their batch is through, outside of the transaction and
@@ -67,18 +72,21 @@ class Transaction(Protocol):
         """Nothing was collected or sent since the last commit or abort."""
         ...
 
-    async def spill(self) -> None:
-        """Send what need not wait for the checkpoint: outputs under AT_LEAST_ONCE, and collected ones that have grown
-        large. Called at the end of a batch, never beside a checkpoint."""
+    @property
+    def full(self) -> bool:
+        """More was collected than is to be held until the checkpoint."""
         ...
 
-    async def send_ahead(self) -> None:
-        """Send collected outputs, if there are many, and see them acknowledged, while batches go on: what a checkpoint
-        then has to send with its gate closed is the little that came meanwhile."""
+    async def deliver(self) -> None:
+        """Send what need not wait for a commit: outputs under AT_LEAST_ONCE. Called at the end of a batch."""
+        ...
+
+    def take(self) -> None:
+        """What was collected so far is for the commit that follows, what is collected from here on for the next."""
         ...
 
     async def send_outputs(self) -> None:
-        """Send all collected outputs."""
+        """Send what was taken."""
         ...
 
     async def send_changelog(
@@ -108,6 +116,14 @@ class Transaction(Protocol):
         ...
 
 
+class _Cut(NamedTuple):
+    """What one checkpoint commits: the next offset of each source partition, who read them, and the changed rows."""
+
+    marks: dict[Partition, int]
+    owner: Owner
+    parts: list[tuple[TablePartition, list[tuple[bytes, bytes | None]], list[list[tuple[str, bytes | None]]] | None]]
+
+
 class Checkpoint:
     """The progress of one worker in one group, and the protocol above.
 
@@ -127,7 +143,7 @@ class Checkpoint:
     ) -> None:
         self.transaction, self._parts, self._at_step, self.rows = transaction, parts, at_step, rows
         self.marks: dict[Partition, int] = {}
-        """Per source partition the next offset, moved after each batch, cleared by each commit."""
+        """Per source partition the next offset, moved after each batch, cleared by each cut."""
         self.owner: Owner | None = None
         self.fenced: Fenced | None = None
         """Set until the next assignment: batches of the old one are refused."""
@@ -136,9 +152,11 @@ class Checkpoint:
         self.commits = 0
         self._busy = 0
         self._leaving = False
-        self._idle, self._open, self._lock = asyncio.Event(), asyncio.Event(), asyncio.Lock()
+        self._idle, self._open = asyncio.Event(), asyncio.Event()
         self._idle.set()
         self._open.set()
+        self._lock = asyncio.Lock()  # one checkpoint at a time
+        self._turn = asyncio.Lock()  # to the transaction: of a checkpoint behind its cut, or of a batch that spills
 
     # ---- around each batch
 
@@ -154,6 +172,16 @@ class Checkpoint:
         self._busy += 1
         self._idle.clear()
         return True
+
+    async def collected(self) -> None:
+        """A batch is through, but for `leave`. Send what need not wait, or cannot: outputs that have grown large go
+        ahead within the transaction, once the checkpoint at work is done with it."""
+        await self.transaction.deliver()
+        if self.transaction.full:
+            async with self._turn:
+                if self.failed is None and self.fenced is None:
+                    self.transaction.take()
+                    await self.transaction.send_outputs()
 
     def leave(self, source: Partition, start: int, next_offset: int) -> None:
         """The batch that covers the offsets [start, next_offset) is staged in full."""
@@ -195,18 +223,19 @@ class Checkpoint:
             return False
         async with self._lock:
             try:
-                if self.marks and self.fenced is None:
-                    await self.transaction.send_ahead()
                 self._open.clear()
                 self._at_step(1)
                 await self._idle.wait()
                 if self.failed is not None or self.fenced is not None or not self.marks:
                     return False
-                await self._commit()
-                self.commits += 1
-                return True
+                async with self._turn:
+                    await self._commit(self._cut())
+                self._at_step(5)
+                await self._release()
             except Fenced as exc:
                 self.fenced = exc
+                self._open.clear()
+                await self._idle.wait()  # a batch that was let in behind the cut: it is dropped, too
                 await self.transaction.abort()
                 self._drop()
                 return False
@@ -215,31 +244,40 @@ class Checkpoint:
                 self._drop()
                 raise
             finally:
-                self._open.set()  # 5
+                self._open.set()
+            self.commits += 1
+            return True
 
-    async def _commit(self) -> None:
+    def _cut(self) -> _Cut:
         assert self.owner is not None  # marks are only set behind enter()
+        self.transaction.take()
+        parts = [(part, rows, part.headers(rows)) for part in self._parts() if (rows := part.staged())]
+        marks, self.marks = self.marks, {}
+        self._open.set()
+        return _Cut(marks, self.owner, parts)
+
+    async def _commit(self, cut: _Cut) -> None:
         self._at_step(2)
         await self.transaction.send_outputs()
-        staged = [(part, rows) for part in self._parts() if (rows := part.staged())]
-        for part, rows in staged:
+        for part, rows, headers in cut.parts:
             if part.spec.source is None:
-                await self.transaction.send_changelog(part.topic, part.partition, rows, part.headers(rows))
+                await self.transaction.send_changelog(part.topic, part.partition, rows, headers)
         await self.transaction.settle()
         self._at_step(3)
-        await self.transaction.commit(self.marks, self.owner)
+        await self.transaction.commit(cut.marks, cut.owner)
         self._at_step(4)
-        for part, rows in staged:
-            part.flush(rows, self._position(part))
-        self._at_step(5)
-        self.marks = {}
-        self.rows.trim(self._parts())
+        for part, rows, _ in cut.parts:
+            if part.spec.source is None:
+                position = self.transaction.position(part.topic, part.partition)
+            else:
+                position = cut.marks[part.topic, part.partition]
+            part.flush(rows, position)
 
-    def _position(self, part: TablePartition) -> int:
-        """The changelog offset that a part is written up to: what was just committed."""
-        if part.spec.source is None:
-            return self.transaction.position(part.topic, part.partition)
-        return self.marks[part.topic, part.partition]
+    async def _release(self) -> None:
+        if self.rows.exceeded(self._parts()):
+            self._open.clear()
+            await self._idle.wait()  # a batch in flight holds on to rows
+            self.rows.trim(self._parts())
 
     def _drop(self) -> None:
         self.marks = {}

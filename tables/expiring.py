@@ -57,7 +57,7 @@ class ExpiringPartition(TablePartition):
         clock: stream time in ms; None before the first record.
     """
 
-    __slots__ = ("_begin", "_cursor", "_era", "_expires", "_flushed_clock", "_marks", "clock")
+    __slots__ = ("_begin", "_cursor", "_era", "_expires", "_flushed_clock", "_marked_clock", "_marks", "clock")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         super().__init__(spec, topic, partition, store)
@@ -77,7 +77,7 @@ class ExpiringPartition(TablePartition):
         else:
             self.clock, self._era = _PAIR.unpack_from(raw)
             self._cursor = raw[17:] if raw[16] else None
-        self._flushed_clock = self.clock
+        self._flushed_clock = self._marked_clock = self.clock
         self._begin = b"t"
 
     def _meta(self) -> tuple[bytes, bytes]:
@@ -176,7 +176,8 @@ class ExpiringPartition(TablePartition):
             if self.rows[key] is None or self.expired(key):
                 self.rows[key] = self._expires[key] = None
         marks = self._marked((key, self._expires[key]) for key in self._dirty)
-        staged, dirty = super().staged(), self._dirty
+        dirty = self._dirty
+        staged = super().staged()
         gone = [key for key in self._swept(marks) if key not in dirty]
         for key in gone:
             marks.append((b"k" + key, None))
@@ -189,7 +190,7 @@ class ExpiringPartition(TablePartition):
                 return []
             staged.append((b"", self.store.get_many([b""])[0]))
         marks.append(self._meta())
-        self._marks = marks
+        self._marks, self._marked_clock = marks, self.clock
         return staged
 
     def _marked(self, expiries: Iterable[tuple[bytes, int | None]]) -> list[tuple[bytes, bytes | None]]:
@@ -261,8 +262,8 @@ class ExpiringPartition(TablePartition):
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """See `TablePartition.flush`."""
         self.store.write(staged, position, self._marks)
-        self._dirty, self._raw, self._marks = set(), {}, []
-        self._flushed_clock = self.clock
+        self._cut, self._marks = (), []
+        self._flushed_clock = self._marked_clock
 
     def release(self) -> None:
         """See `TablePartition.release`."""

@@ -30,21 +30,23 @@ class ChangelogError(PenstockError):
 class TablePartition:
     """A write-back cache of decoded rows over a store.
 
-    Steps read through `load`, change `rows` and report keys by `touch`. Nothing reaches the store before `flush`, which
-    the checkpoint calls once the changelog is committed; `drop` forgets everything since the last flush.
+    Steps read through `load`, change `rows` and report keys by `touch`. A checkpoint takes the changed rows by `staged`
+    and gives them back to `flush` once the changelog is committed: nothing reaches the store before. Steps go on with
+    the next batches meanwhile. `drop` forgets everything since the last flush.
 
     Attributes:
         rows: encoded key -> decoded row, None for absent; holds at least the keys of every `load` since the last flush.
         position: the changelog offset up to which the store is written.
     """
 
-    __slots__ = ("_dirty", "_encoded", "_raw", "partition", "rows", "spec", "store", "topic")
+    __slots__ = ("_cut", "_dirty", "_encoded", "_raw", "partition", "rows", "spec", "store", "topic")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         self.spec, self.topic, self.partition, self.store = spec, topic, partition, store
         self.rows: dict[bytes, Any] = {}
         self._dirty: set[bytes] = set()
         self._raw: dict[bytes, bytes | None] = {}  # changed rows that were given encoded
+        self._cut: Collection[bytes] = ()  # keys of what `staged` gave and `flush` has yet to write
         self._encoded = 0  # bytes of a row and its key, as lately seen
 
     @property
@@ -55,7 +57,12 @@ class TablePartition:
     def release(self) -> None:
         """Let go of the rows that are in the store. Not while a batch is in flight: its steps hold on to them."""
         rows = self.rows
-        self.rows = {key: rows[key] for key in (*self._dirty, *self._raw)}
+        self.rows = {key: rows[key] for key in self._unflushed}
+
+    @property
+    def _unflushed(self) -> set[bytes]:
+        """Keys of the rows that the store has otherwise: changed since the cut, or before it and yet to be flushed."""
+        return {*self._dirty, *self._raw, *self._cut}
 
     def _weigh(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """A look at some of them, for `held_bytes`."""
@@ -103,22 +110,25 @@ class TablePartition:
         self._raw.update(zip(keys, raw, strict=True))
 
     def staged(self) -> list[tuple[bytes, bytes | None]]:
-        """The changed rows, encoded: what the changelog gets. One per key, however often it changed."""
+        """The changed rows, encoded: what the changelog gets. One per key, however often it changed. What changes from
+        here on is for the next call, which comes after `flush`."""
         rows, encode = self.rows, self.spec.row.encode
         staged = [(key, None if (row := rows[key]) is None else encode(row)) for key in self._dirty]
         staged += self._raw.items()
         if staged:
             self._weigh(staged)
+            self._cut = self._dirty | self._raw.keys() if self._raw else self._dirty
+            self._dirty, self._raw = set(), {}
         return staged
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """Write what `staged` gave, committed up to the changelog offset `position`, in one atomic write."""
         self.store.write(staged, position)
-        self._dirty, self._raw = set(), {}
+        self._cut = ()
 
     def drop(self) -> None:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
-        self.rows, self._dirty, self._raw = {}, set(), {}
+        self.rows, self._dirty, self._raw, self._cut = {}, set(), {}, ()
 
     def apply(
         self,
@@ -199,8 +209,7 @@ class TablePartition:
 
     def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """The (encoded key, row) pairs from `start` on and before `end` in key order, staged writes included."""
-        changed = self._dirty | self._raw.keys() if self._raw else self._dirty
-        staged = {key: self.rows[key] for key in changed if key >= start and (end is None or key < end)}
+        staged = {key: self.rows[key] for key in self._unflushed if key >= start and (end is None or key < end)}
         decode = self.spec.row.decode
         stored = (
             (key, self.rows[key] if self.rows.get(key) is not None else self._decode(decode, key, raw))

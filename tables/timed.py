@@ -159,7 +159,7 @@ class TimedPartition(TablePartition):
         """
         if end <= self._first:
             return []
-        dirty, stamps = self._dirty, self.stamps
+        dirty, stamps = self._unflushed, self.stamps
         begin = max(self._first, start)
         stored = (key for key, _ in self.store.scan(begin, end) if key not in dirty)
         found = list(islice(stored, limit))
@@ -188,6 +188,7 @@ class TimedPartition(TablePartition):
             staged.append((key, raw))
         if staged:
             self._weigh(staged)
+        self._cut, self._dirty = self._dirty, set()
         time = _encode(self.time)
         if time != self._saved:
             staged.append((TIME, time))
@@ -199,10 +200,11 @@ class TimedPartition(TablePartition):
         rows = self.rows
         for key, raw in staged:
             if raw is None:
-                rows.pop(key, None)
+                if key not in self._dirty:
+                    rows.pop(key, None)
             elif key == TIME:
                 self._saved = raw
-        self._dirty = set()
+        self._cut = ()
 
     def release(self) -> None:
         """See `TablePartition.release`."""
@@ -251,7 +253,7 @@ class TimedPartition(TablePartition):
 
     def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """See `TablePartition.items`: rows as `Row`."""
-        rows, stamps, dirty = self.rows, self.stamps, self._dirty
+        rows, stamps, dirty = self.rows, self.stamps, self._unflushed
         decode = self.spec.row.decode
         begin, end = max(start, b"\0"), HIDDEN if end is None else min(end, HIDDEN)
         added = [(key, Row(stamps[key], rows[key])) for key in dirty if begin <= key < end and rows[key] is not None]
@@ -278,11 +280,12 @@ class IndexedPartition(TimedPartition):
             `reindex` the key.
     """
 
-    __slots__ = ("_changed", "index")
+    __slots__ = ("_changed", "_cut_lists", "index")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
         self.index: dict[bytes, list[int]] = {}
         self._changed: set[bytes] = set()
+        self._cut_lists: set[bytes] = set()
         super().__init__(spec, topic, partition, store, state)
 
     def load_index(self, keys: Collection[bytes]) -> dict[bytes, list[int]]:
@@ -301,24 +304,25 @@ class IndexedPartition(TimedPartition):
         """See `TablePartition.staged`; lists too."""
         index = self.index
         lists = [(HIDDEN + key, _pack_list(index[key]) if index[key] else None) for key in self._changed]
+        self._cut_lists, self._changed = self._changed, set()
         return lists + super().staged()
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """See `TablePartition.flush`."""
         super().flush(staged, position)
-        for key in self._changed:
+        for key in self._cut_lists - self._changed:
             if not self.index[key]:
                 del self.index[key]
-        self._changed = set()
+        self._cut_lists = set()
 
     def release(self) -> None:
         """See `TablePartition.release`."""
         super().release()
-        self.index = {key: self.index[key] for key in self._changed}
+        self.index = {key: self.index[key] for key in self._changed | self._cut_lists}
 
     def _recall(self) -> None:
         super()._recall()
-        self.index, self._changed = {}, set()
+        self.index, self._changed, self._cut_lists = {}, set(), set()
 
     def _check(self, key: bytes, raw: bytes | None, where: str) -> None:
         if not key.startswith(HIDDEN):

@@ -124,6 +124,7 @@ def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(kafka: 
     async def fails(one: KafkaTransaction) -> BaseException:
         try:
             one.append_rows(out.name, 0, [b"k"], [b"late"], [1], None)
+            one.take()
             await one.send_outputs()
             await one.settle()
             await one.commit({(out.name, 0): 1}, Owner(1, "member"))
@@ -136,6 +137,7 @@ def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(kafka: 
         old, first, second = transaction(), transaction(), transaction()
         await old.start()
         old.append_rows(out.name, 0, [b"k"], [b"never seen"], [1], None)
+        old.take()
         await old.send_outputs()
         await old.settle()
         async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed") as reader:

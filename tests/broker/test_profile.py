@@ -10,7 +10,7 @@ from penstock.deploy import BrokerServer, create_topics
 from tests.broker.brokers import EMBEDDED
 from tests.broker.cli import answer, penstock
 from tests.broker.counting import Counting, Number
-from tests.broker.running import PENSTOCK, process, produce, until
+from tests.broker.running import PENSTOCK, process, produce, read, until
 
 pytestmark = pytest.mark.parametrize("server", [EMBEDDED])
 
@@ -20,14 +20,13 @@ def test_each_step_of_a_running_group_has_its_share(
 ) -> None:
     data = ("--data", str(tmp_path / "data"))
     picture = tmp_path / "profile.svg"
-    lock = tmp_path / "data" / f"{counting.pipeline.name}.count" / "0" / "worker.lock"
-
-    async def started() -> bool:
-        return lock.exists()
 
     async def main() -> None:
+        async def at_work() -> bool:
+            return bool(await read(broker.bootstrap, counting.parities))
+
         with BrokerServer() as broker:
-            await create_topics(broker.bootstrap, [counting.source])
+            await create_topics(broker.bootstrap, [counting.source, counting.tallies, counting.parities])
             command = (*PENSTOCK, "worker", module, "--group", "count", "--slot", "0", "--broker", broker.bootstrap)
             with process(*command, *data, log=tmp_path / "worker.log"):
                 stop = asyncio.Event()
@@ -42,7 +41,7 @@ def test_each_step_of_a_running_group_has_its_share(
                 loading = asyncio.create_task(load())
                 asked = ("profile", module, "--group", "count", *data, "--seconds", "3", "--flamegraph", str(picture))
                 try:
-                    await until(started, "the worker has its slot")
+                    await until(at_work, "the worker has results of both stages")
                     found = await asyncio.to_thread(answer, broker.bootstrap, *asked)
                 finally:
                     stop.set()

@@ -6,7 +6,7 @@ clean rules'; README.md describes operators, parameters and the files.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -88,6 +88,14 @@ class Case:
         for output in self.outputs:
             found[output.key].append(output)
         return dict(found)
+
+    def without(self, predicate: Callable[[Input], object]) -> "Case":
+        """The same without some inputs and what came out on them: only for inputs that leave nothing behind."""
+        kept = [
+            (record, rows) for record, rows in zip(self.inputs, self.by_input(), strict=True) if not predicate(record)
+        ]
+        bare = replace(self, inputs=tuple(record for record, _ in kept))
+        return bare.with_outputs([(o.key, o.value, o.timestamp, o.start, o.end) for o in rows] for _, rows in kept)
 
     def with_outputs(self, by_input: Iterable[Iterable[Sequence[Any]]]) -> "Case":
         """The same with other results: for each input rows of key, value, timestamp, and of windows start and end."""

@@ -46,7 +46,7 @@ THIRD_PARTIES = {
 UPWARD_FOR_TYPES: dict[str, str] = {}
 """File -> reason, for an import from a later folder under TYPE_CHECKING. There is none."""
 
-EXAMPLES_MAY_USE = {"msgspec", "polars", "rich", "pytest"}
+EXAMPLES_MAY_USE = {"msgspec", "polars", "rich", "pytest", "duckdb"}
 
 
 class Import(NamedTuple):

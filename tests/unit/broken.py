@@ -97,6 +97,8 @@ async def elsewhere(stream):
 declared.stream(Topic("no spaces", key=str, value=int)).filter(bool)
 #! topic: topic 'none' has 0 partitions -> Give at least 1
 declared.stream(Topic("none", key=str, value=int, partitions=0)).filter(bool)
+#! topic: topic 'squeezed' has compression 'zip' -> Give one of gzip, snappy, lz4, zstd
+declared.stream(Topic("squeezed", key=str, value=int, compression="zip")).filter(bool)
 #! codec: topic 'plain' has no codec for its value -> Declare a msgspec.Struct, a dataclass
 declared.stream(Topic("plain", key=str, value=Plain)).filter(bool)
 #! codec: topic 'unkeyed' has no codec for its key -> a plain class, whose fields nothing declares

@@ -146,6 +146,24 @@ def test_batches_are_transactional_for_a_transactional_producer() -> None:
     run(main())
 
 
+def test_a_topic_may_be_compressed_in_another_way_than_the_rest() -> None:
+    """The codec is in the batch's header."""
+
+    async def main() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers="localhost:1", compression_type="gzip")
+        writer = BatchWriter(producer, {"packed": "zstd", "fast": "lz4"})
+        for topic in ("packed", "fast", "rest"):
+            writer.append_rows(topic, 0, [b"key"] * 100, [b"a value"] * 100, [7] * 100)
+        batches = {at[0]: MemoryRecords(bytes(builder._build())).next_batch() for at, builder in writer.take()}
+        kinds = {topic: batch.compression_type for topic, batch in batches.items()}
+        assert kinds == {"packed": 4, "fast": 3, "rest": 1}
+        for topic in kinds:
+            assert [(r.key, r.value, r.timestamp) for r in batches[topic]] == [(b"key", b"a value", 7)] * 100
+        await producer.stop()
+
+    run(main())
+
+
 # ---- fetching
 
 

@@ -1,4 +1,4 @@
-"""Batches and checkpoints never overlap; progress has no gaps."""
+"""A checkpoint cuts between two batches, and batches go on beside the rest of it; progress has no gaps."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,21 +19,30 @@ results = Topic("results", key=str, value=int)
 
 
 class Told(MemoryTransaction):
-    """Tells what happens; `spill` waits until it may go on."""
+    """Tells what happens; `deliver` waits until it may go on, and so does `settle`."""
 
     def __init__(self, broker: MemoryBroker, group: str) -> None:
         super().__init__(broker, group)
         self.told: list[str] = []
-        self.may_go_on = asyncio.Event()
+        self.may_go_on, self.may_settle = asyncio.Event(), asyncio.Event()
+        self.may_settle.set()
+        self.limit = 1_000_000
 
-    async def spill(self) -> None:
-        self.told.append("spill begins")
+    @property
+    def full(self) -> bool:
+        return sum(len(rows) for _, _, rows in self._collected) > self.limit
+
+    async def deliver(self) -> None:
+        self.told.append("delivery begins")
         await self.may_go_on.wait()
-        self.told.append("spill ends")
+        self.told.append("delivery ends")
 
     async def send_outputs(self) -> None:
         self.told.append("outputs")
         await super().send_outputs()
+
+    async def settle(self) -> None:
+        await self.may_settle.wait()
 
     async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         self.told.append(f"commit {offsets['numbers', 0]}")
@@ -76,11 +85,11 @@ def test_a_spill_inside_a_batch_holds_the_checkpoint_back() -> None:
         await settled()
         checkpoint = asyncio.ensure_future(group.runtime.checkpoint.run())
         await settled()
-        assert group.transaction.told == ["spill begins"]
+        assert group.transaction.told == ["delivery begins"]
         group.transaction.may_go_on.set()
         assert await batch
         assert await checkpoint
-        assert group.transaction.told == ["spill begins", "spill ends", "outputs", "commit 3"]
+        assert group.transaction.told == ["delivery begins", "delivery ends", "outputs", "commit 3"]
         assert group.sent() == [0, 1, 2]
 
     asyncio.run(test())
@@ -95,14 +104,82 @@ def test_a_batch_waits_at_the_gate_of_a_checkpoint() -> None:
         await settled()
         second = asyncio.ensure_future(group.runtime.process(group.batch(3, 2)))
         await settled()
-        assert group.transaction.told == ["spill begins"]
+        assert group.transaction.told == ["delivery begins"]
         group.transaction.may_go_on.set()
         assert list(await asyncio.gather(first, checkpoint, second)) == [True, True, True]
-        spill = ["spill begins", "spill ends"]
+        spill = ["delivery begins", "delivery ends"]
         assert group.transaction.told == [*spill, "outputs", "commit 3", *spill]
         assert group.sent() == [0, 1, 2]
         assert await group.runtime.checkpoint.run()
         assert group.sent() == [0, 1, 2, 3, 4]
+
+    asyncio.run(test())
+
+
+async def cut(group: Group) -> "asyncio.Future[bool]":
+    """A checkpoint of three records, behind its cut, that waits for its acknowledgements."""
+    group.transaction.may_go_on.set()
+    group.transaction.may_settle.clear()
+    await group.runtime.process(group.batch(0, 3))
+    checkpoint = asyncio.ensure_future(group.runtime.checkpoint.run())
+    await settled()
+    group.transaction.told.clear()
+    return checkpoint
+
+
+def test_batches_go_on_beside_a_commit_and_are_in_the_next() -> None:
+    async def test() -> None:
+        group = Group()
+        checkpoint = await cut(group)
+        assert await group.runtime.process(group.batch(3, 2))
+        assert group.sent() == []
+        group.transaction.may_settle.set()
+        assert await checkpoint
+        assert group.sent() == [0, 1, 2]
+        assert group.broker.offsets == {"p.g": {("numbers", 0): 3}}
+        assert await group.runtime.checkpoint.run()
+        assert group.sent() == [0, 1, 2, 3, 4]
+        assert group.broker.offsets == {"p.g": {("numbers", 0): 5}}
+
+    asyncio.run(test())
+
+
+def test_much_output_of_a_batch_waits_for_the_commit_before_it() -> None:
+    async def test() -> None:
+        group = Group()
+        checkpoint = await cut(group)
+        group.transaction.limit = 1
+        batch = asyncio.ensure_future(group.runtime.process(group.batch(3, 2)))
+        await settled()
+        assert not batch.done()
+        assert group.transaction.told == ["delivery begins", "delivery ends"]
+        group.transaction.may_settle.set()
+        assert list(await asyncio.gather(checkpoint, batch)) == [True, True]
+        assert group.transaction.told[2:] == ["commit 3", "outputs"]
+        assert group.sent() == [0, 1, 2]
+        assert await group.runtime.checkpoint.run()
+        assert group.sent() == [0, 1, 2, 3, 4]
+
+    asyncio.run(test())
+
+
+def test_a_fence_drops_the_batches_behind_the_cut_too() -> None:
+    async def test() -> None:
+        group = Group()
+        checkpoint = await cut(group)
+        await group.runtime.process(group.batch(3, 2))
+        group.transaction.limit, group.transaction.told[:] = 1, []
+        group.broker.owners["p.g"] = Owner(9, "another")
+        batch = asyncio.ensure_future(group.runtime.process(group.batch(5, 2)))
+        await settled()
+        assert not batch.done()  # it has more than it may hold, and waits for the commit
+        group.transaction.may_settle.set()
+        assert list(await asyncio.gather(checkpoint, batch)) == [False, True]
+        assert group.transaction.empty
+        assert group.runtime.checkpoint.marks == {}
+        assert not await group.runtime.process(group.batch(7, 1))
+        assert not await group.runtime.checkpoint.run()
+        assert (group.sent(), group.broker.offsets) == ([], {})
 
     asyncio.run(test())
 

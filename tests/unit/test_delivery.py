@@ -80,9 +80,9 @@ class Perilous(MemoryTransaction):
 
     fuse = Fuse()
 
-    async def spill(self) -> None:
+    async def deliver(self) -> None:
         self.fuse.burn()
-        await super().spill()
+        await super().deliver()
         self.fuse.burn()
 
     async def send_changelog(

@@ -344,7 +344,6 @@ class Abstract(faust.Record, abstract=True):
         (Flight | Weather, r"has no serde"),
         (complex, r"^complex has no serde"),
     ],
-    ids=str,
 )
 def test_types_without_a_serde(factory: Callable[[object], Serde[Any]], tp: object, text: str) -> None:
     with pytest.raises(UnknownType, match=text):

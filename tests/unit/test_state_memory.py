@@ -90,6 +90,14 @@ def test_a_batch_that_fills_the_budget_asks_for_a_checkpoint_which_lets_go() -> 
     asyncio.run(test())
 
 
+def test_a_compression_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_COMPRESSION", "lz4")
+    assert Settings.of().compression == "lz4"
+    monkeypatch.setenv("PENSTOCK_COMPRESSION", "zip")
+    with pytest.raises(PenstockError, match=r"\$PENSTOCK_COMPRESSION is 'zip'; give one of gzip, snappy, lz4, zstd"):
+        Settings.of()
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("32MiB", 32 * MIB), ("1 GiB", 1024 * MIB), ("64MB", 64_000_000), ("0.5gib", 512 * MIB), ("33554432", 32 * MIB)],

@@ -13,6 +13,7 @@ def stream_stream(_mode: str) -> Iterator[Given]:
     """A left record at t meets right ones from t - before to t + after."""
     window, grace = {"before": 3, "after": 5, "grace": 0}, {"before": 3, "after": 5, "grace": 4}
     same = {"before": 0, "after": 0, "grace": 0}
+    later, earlier = {"before": -2, "after": 5, "grace": 0}, {"before": 5, "after": -2, "grace": 1}
     yield from _named([
         ("bounds-left-first", window, "l/a=1@10 r/a=2@6 r/a=3@7 r/a=4@10 r/a=5@15 r/a=6@16"),
         ("bounds-right-first", window, "r/a=1@6 r/a=2@7 r/a=3@10 r/a=4@15 r/a=5@16 l/a=6@10"),
@@ -28,6 +29,9 @@ def stream_stream(_mode: str) -> Iterator[Given]:
         ("late-beyond-grace", grace, "l/a=1@10 r/b=2@50 l/a=3@20 r/a=4@20 l/b=5@47 r/b=6@44 r/c=7@90"),
         ("null-keys", grace, "l/-=1@10 r/-=2@11 l/a=3@12 r/-=4@60 l/-=5@61 r/a=6@61"),
         ("null-values", grace, "l/a=-@10 r/a=2@11 l/a=3@12 r/a=-@60 r/b=5@61"),
+        ("closed-takes-no-match", window, "r/a=1@10 l/b=2@15 l/a=3@13 l/b=4@19 r/b=5@18 l/c=6@60"),
+        ("before-below-0", later, "l/a=1@10 r/a=2@11 r/a=3@12 r/a=4@15 r/b=5@16 l/a=6@13 l/b=7@40"),
+        ("after-below-0", earlier, "r/a=1@10 l/a=2@11 l/a=3@12 l/a=4@15 l/b=5@16 r/a=6@13 l/b=7@40"),
         ("several-on-each-side", window, "l/a=1@10 l/a=2@11 r/a=3@12 r/a=4@9 l/a=5@10 r/a=6@11"),
         ("many-keys", grace, list(drawn(Dice("streams", "many"), 60, topics=_SIDES, keys=MANY[:12], step=1, late=3))),
     ])  # fmt: skip
