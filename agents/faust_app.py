@@ -16,6 +16,7 @@ from faust.worker import Worker
 from mode.supervisors import CrashingSupervisor
 
 from penstock.agents.batch import RecordBatch
+from penstock.agents.compression import Compression
 from penstock.agents.exits import UNSTARTABLE
 from penstock.agents.faust_checkpointer import Checkpointer
 from penstock.agents.faust_consumer import BatchSchema, BatchTransport
@@ -34,7 +35,6 @@ from penstock.agents.pace import LONGEST, Pace
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.slot import FolderUnusable, SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
-from penstock.agents.topics import Compression
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.memory_budget import DEFAULT_BYTES, RowBudget
 from penstock.tables.rocksdb import RocksStores

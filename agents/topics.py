@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from penstock.agents.compression import Compression
 from penstock.agents.location import Location, caller
 from penstock.tables.serdes import Serde, UnknownType, serde_of
 
@@ -13,9 +14,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 FOREVER: Literal["forever"] = "forever"
-
-Compression = Literal["gzip", "snappy", "lz4", "zstd"]
-"""How record batches are compressed, by Kafka's names. lz4 costs least, zstd packs best."""
 
 
 @dataclass(frozen=True, init=False)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import cast, get_args
 
+from penstock.agents.compression import Compression
 from penstock.agents.limits import Limits
 from penstock.agents.security import PLAINTEXT, Security
-from penstock.agents.topics import Compression
 from penstock.tables.errors import PenstockError
 from penstock.tables.memory_budget import DEFAULT_BYTES, state_memory
 
