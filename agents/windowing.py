@@ -59,6 +59,8 @@ class WindowOperator(TimedOperator):
     def _by_interval(self, part: TimedPartition, block: Block, stamps: list[int], interval: int) -> None:
         """In runs, each up to the record with which time passes a multiple of the interval."""
         times = self.clock.each(part.time, block, stamps)
+        if part.time.tick == NEVER and times[0] > NEVER:
+            part.time.tick = times[0] // interval
         begin, number = 0, part.time.tick
         for row, time in enumerate(times):
             if time > NEVER and time // interval > number:
@@ -76,6 +78,8 @@ class WindowOperator(TimedOperator):
         """What changed since the last multiple of the interval, where time passed another."""
         assert self.interval is not None
         number = time // self.interval
+        if part.time.tick == NEVER:
+            part.time.tick = number
         if number <= part.time.tick:
             return 0
         part.time.tick = number

@@ -116,3 +116,60 @@ def test_results_are_kafka_streams_own(case: Case, clock: str, batch: int) -> No
     with TopologyDriver(pipeline, partitions=1, batch=batch, start=NOW) as driver:
         send(driver, case)
         assert plain(shown(driver, out)) == plain(case.outputs)
+
+
+# ---- the same, however a worker fares
+
+
+def stopped(driver: TopologyDriver) -> None:
+    """Stopped and started again, by a worker with an empty disk."""
+    driver.process()
+    driver.rebalance("g")
+
+
+def killed(driver: TopologyDriver) -> None:
+    """Killed after the changelog was sent and before the commit, then once more between two checkpoints."""
+    driver.crash("g", before_step=3)
+    driver.process(checkpoint=False)
+    driver.crash("g")
+
+
+@pytest.mark.parametrize("interrupted", [stopped, killed])
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_results_do_not_depend_on_what_befalls_the_worker(
+    case: Case, clock: str, interrupted: Callable[[TopologyDriver], None]
+) -> None:
+    pipeline, out = pipeline_of(case, CLOCKS[clock]())
+    with TopologyDriver(pipeline, partitions=1, start=NOW) as driver:
+        half = len(case.inputs) // 2
+        send(driver, case, 0, half)
+        interrupted(driver)
+        send(driver, case, half)
+        interrupted(driver)
+        assert plain(shown(driver, out)) == plain(case.outputs)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_results_do_not_depend_on_how_many_workers_there_are(case: Case, clock: str) -> None:
+    """Three partitions, so the results are not those of one: the same as by one worker that nothing befell."""
+    by_workers = []
+    for scales in ([], [3, 2]):
+        pipeline, out = pipeline_of(case, CLOCKS[clock]())
+        with TopologyDriver(pipeline, partitions=3, start=NOW) as driver:
+            third = len(case.inputs) // 3
+            for number, begin in enumerate(range(0, 3 * third, third) if third else [0]):
+                if 0 < number <= len(scales):
+                    driver.rescale("g", workers=scales[number - 1])
+                send(driver, case, begin, begin + third if number < 2 and third else None)
+                driver.process()
+            for partition in range(3):  # so that everything closes
+                last = max(given.timestamp for given in case.inputs) + 1000
+                driver.send(numbers, 1, key="last", timestamp=last, partition=partition)
+            found: dict[str, list[Any]] = {}
+            for output in plain(shown(driver, out)):
+                found.setdefault(output[0], []).append(output)
+            by_workers.append(found)
+    assert by_workers[0] == by_workers[1]
+    assert "a" in by_workers[0] or not any(output.key == "a" for output in case.outputs)
