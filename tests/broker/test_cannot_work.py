@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from penstock.deploy import BrokerServer, KafkaServer
-from penstock.pipelines import Topic
+from penstock.pipelines import FOREVER, Topic
 from tests.broker.running import PENSTOCK, process, produce, until
 
 MODULE = """
 import asyncio, re, time
-from penstock.pipelines import Pipeline, Topic
+from penstock.pipelines import FOREVER, Pipeline, Topic
 
 pipeline = Pipeline({name!r})
-source = Topic({name!r} + "-source", key=str, value=int, partitions=1)
+source = Topic({name!r} + "-source", key=str, value=int, partitions=1, retention=FOREVER)
 out = Topic({name!r} + "-out", key=str, value=int)
 
 def sleepy(value):
@@ -52,7 +52,7 @@ def pipeline(topic_prefix: str, tmp_path: Path) -> str:
 
 async def ended(broker: str, pipeline: str, prefix: str, group: str, folder: Path, **limits: str) -> tuple[int, str]:
     """Run a worker over ten records until it ends by itself: exit code and what it said."""
-    source = Topic(f"{prefix}-source", key=str, value=int, partitions=1)
+    source = Topic(f"{prefix}-source", key=str, value=int, partitions=1, retention=FOREVER)
     await produce(broker, source, [("k", n, 1_700_000_000_000) for n in range(10)])
     options = ("--group", group, "--slot", "0", "--broker", broker, "--data", str(folder / "data"))
     with process(*PENSTOCK, "worker", pipeline, *options, log=folder / "log", **limits) as worker:
@@ -96,7 +96,7 @@ def test_a_body_that_waits_for_ever_is_told_by_its_lag(
 
 def test_a_broker_that_hangs_is_told(pipeline: str, topic_prefix: str, tmp_path: Path) -> None:
     async def main() -> None:
-        source = Topic(f"{topic_prefix}-source", key=str, value=int, partitions=1)
+        source = Topic(f"{topic_prefix}-source", key=str, value=int, partitions=1, retention=FOREVER)
         await produce(server.bootstrap, source, [("k", 1, 1_700_000_000_000)])
         options = ("--group", "calm", "--slot", "0", "--broker", server.bootstrap, "--data", str(tmp_path / "data"))
         log = tmp_path / "log"
@@ -129,7 +129,7 @@ def test_a_process_that_was_stopped_and_goes_on_is_not_taken_for_a_blocked_one(
     pipeline: str, topic_prefix: str, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        source = Topic(f"{topic_prefix}-source", key=str, value=int, partitions=1)
+        source = Topic(f"{topic_prefix}-source", key=str, value=int, partitions=1, retention=FOREVER)
         await produce(server.bootstrap, source, [("k", 1, 1_700_000_000_000)])
         options = ("--group", "calm", "--slot", "0", "--broker", server.bootstrap, "--data", str(tmp_path / "data"))
         log = tmp_path / "log"

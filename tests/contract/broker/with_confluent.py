@@ -8,6 +8,7 @@ from confluent_kafka import (
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     ConsumerGroupTopicPartitions,
+    KafkaError,
     KafkaException,
     Producer,
     TopicPartition,
@@ -153,8 +154,17 @@ class ConfluentClient:
     def bounds(self, topic: str, partition: int = 0) -> tuple[int, int]:
         consumer = self._reader(**{"isolation.level": "read_uncommitted"})
         try:
-            begin, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), LIMIT)
-            return begin, end
+            consumer.list_topics(topic, LIMIT)  # it does not ask for metadata by itself where it has none
+            deadline = time.monotonic() + LIMIT
+            while True:
+                try:
+                    begin, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), LIMIT)
+                except KafkaException as exc:
+                    # Kafka's brokers hear of a new topic a moment after it is there.
+                    if exc.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
+                        raise
+                else:
+                    return begin, end
         finally:
             consumer.close()
 

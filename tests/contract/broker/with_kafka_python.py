@@ -93,6 +93,7 @@ class KafkaPythonClient:
             compression_type=compression,
             enable_idempotence=idempotent,
             linger_ms=5,
+            max_in_flight_requests_per_connection=1,  # else a retry changes the order
         )
         try:
             sent = [_send(producer, topic, record) for record in records]
