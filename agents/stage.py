@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from penstock.agents import steps as s
 from penstock.agents.agent_stream import AgentOperator
 from penstock.agents.batch import RecordBatch
+from penstock.agents.changes import parted
 from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
 from penstock.agents.operators import (
@@ -26,12 +27,14 @@ from penstock.agents.operators import (
 )
 from penstock.agents.sinks import GroupByOperator, SinkOperator
 from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
+from penstock.agents.table_stage import TableOperators, meets_itself
+from penstock.agents.table_steps import TableChanges, TableJoin
 from penstock.tables.serdes import Serde, serde_of
 
 
 @dataclass(frozen=True, eq=False)
 class Inlet:
-    """A topic that a stage reads: `step` is a Source, or the GroupBy whose repartition topic it is."""
+    """A topic that a stage reads: `step` is a Source, or the step whose repartition topic it is."""
 
     topic: str
     step: s.Step
@@ -52,13 +55,13 @@ class StageSpec:
         name: of the stage and its Faust agent; unique in the group, derived from what it reads.
         inlets: what it reads.
         steps: its steps behind the inlets, each after its inputs.
-        repartition: GroupBy step -> name of its repartition topic.
+        repartition: a step that ends it -> name of its repartition topic.
     """
 
     name: str
     inlets: tuple[Inlet, ...]
     steps: tuple[s.Step, ...]
-    repartition: Mapping[s.GroupBy, str]
+    repartition: Mapping[s.Repartition, str]
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -72,8 +75,9 @@ class StageSpec:
 
     @property
     def fills(self) -> tuple[str, ...]:
-        """Tables that it copies a topic into."""
-        return tuple(step.table.name for step in self.steps if isinstance(step, s.ToTable))
+        """Tables that it copies a topic into, or that it joins from such."""
+        made = [step.table.name for step in self.steps if isinstance(step, s.ToTable | TableJoin)]
+        return tuple(name for name in made if name)
 
 
 STEP = "step "
@@ -113,6 +117,8 @@ class Stage:
         self._operators: dict[s.Step, list[Operator]] = {}
         self._key_of: dict[s.Step, Serde[Any]] = {}
         self._raw_of: dict[s.Step, Serde[Any] | None] = {}
+        self._tables = TableOperators(runtime, spec.steps, spec.repartition)
+        self._cut = meets_itself(spec.steps)
         for inlet in spec.inlets:
             self._open(inlet)
         for step in spec.steps:
@@ -121,8 +127,9 @@ class Stage:
     async def process(self, batch: RecordBatch) -> None:
         """Take a batch through every step. Outputs and state are staged in the runtime."""
         if batch.values:
-            for reader in self.readers[batch.topic]:
-                reader.read(batch)
+            for part in parted(batch) if self._cut else (batch,):
+                for reader in self.readers[batch.topic]:
+                    reader.read(part)
             for agent in self.agents:
                 await agent.drain()
 
@@ -142,25 +149,28 @@ class Stage:
         if shared is None:
             shared = SourceOperator(self._where(inlet.step), self._runtime, inlet.value, inlet.time)
             readers.append(shared)
-        # A GroupBy is the end of one stage and an inlet of another, or of this same one.
+        # A repartition is the end of one stage and an inlet of another, or of this same one.
         self._operators.setdefault(inlet.step, []).append(shared)
         self._key_of[inlet.step] = inlet.key
         self._raw_of[inlet.step] = inlet.value
 
     def _add(self, step: s.Step) -> None:
         self._key_of.setdefault(step, self._key_of[step.inputs[0]])
-        operator = _named(self._operator(step), step.label)
+        made = self._tables.make(step, self._where(step))
+        out = made.exit if made else self._operator(step)
         if isinstance(step, s.Branch):
-            self._branches(step, operator)
-        for source in step.inputs:
+            self._branches(step, out)
+        entries = [_named(entry, step.label) for entry in (made.entries if made else (out,))]
+        for at, source in enumerate(step.inputs):
+            entry = entries[at if len(entries) > 1 else 0]
             if isinstance(step, s.Arm):
                 branch = self._operators[source][0]
-                branch.children[step.index] = operator
+                branch.children[step.index] = entry
             else:
                 for before in self._operators[source]:
-                    before.children.append(operator)
-        if not isinstance(step, s.GroupBy):
-            self._operators[step] = [operator]
+                    before.children.append(entry)
+        if not isinstance(step, s.Repartition):
+            self._operators[step] = [out]
             self._raw_of[step] = self._raw(step)
 
     def _branches(self, step: s.Branch, operator: Operator) -> None:
@@ -169,7 +179,7 @@ class Stage:
 
     def _raw(self, step: s.Step) -> Serde[Any] | None:
         """The codec whose bytes the values still are; None once a step replaced them."""
-        if isinstance(step, s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable):
+        if isinstance(step, s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable | TableChanges):
             first, *others = (self._raw_of[source] for source in step.inputs)
             return first if all(other == first for other in others) else None
         return None

@@ -1,11 +1,12 @@
 """The rule about cycles: records must not come back to where they were."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from penstock.agents import steps as s
 from penstock.agents.location import Location
+from penstock.agents.table_steps import Respond, Subscribe
 from penstock.pipelines.problems import Problem
-from penstock.pipelines.topology import Topology
+from penstock.pipelines.topology import GroupTopology, Topology
 
 Edge = tuple[str, str, Location]
 """(node it leads to, topic, where it was declared)"""
@@ -36,18 +37,22 @@ def _edges(topology: Topology) -> dict[str, list[Edge]]:
         for stage in group.stages:
             mine = edges.setdefault(f"{group.app_id}/{stage.name}", [])
             for step in stage.steps:
-                for topic in _targets(step, stage.repartition):
+                for topic in _targets(group, step):
                     mine += [(reader, topic, step.location) for reader in readers.get(topic, ())]
     return edges
 
 
-def _targets(step: s.Step, repartition: Mapping[s.GroupBy, str]) -> list[str]:
+def _targets(group: GroupTopology, step: s.Step) -> list[str]:
     if isinstance(step, s.Sink):
         return [step.topic.name]
     if isinstance(step, s.Agent) and step.to is not None:
         return [step.to.name]
-    if isinstance(step, s.GroupBy):
-        return [repartition[step]]
+    if isinstance(step, Subscribe):  # what answers it takes nothing else of it: two tables may name rows of each other
+        return [
+            group.repartition(answer) for answer in group.steps if isinstance(answer, Respond) and step in answer.inputs
+        ]
+    if isinstance(step, s.Repartition):
+        return [group.repartition(step)]
     return []
 
 

@@ -133,7 +133,7 @@ class Group:
         )
         if topic is None:
             self._tables.append((spec, beside, caller()))
-            return Table(spec, None, self.app_id)
+            return Table(spec, None, self)
         source = self._source(topic)
         step = s.ToTable(
             inputs=(source,),
@@ -145,7 +145,7 @@ class Group:
             table=spec,
         )
         self.add(step)
-        return Table(spec, step, self.app_id)
+        return Table(spec, step, self)
 
     def set_table(
         self,

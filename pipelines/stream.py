@@ -229,7 +229,7 @@ class Stream(Generic[K, V]):
             name=name, key=codec(key), row=made.row, view=made.view, key_type=key, value_type=result, ttl=ttl
         )
         step = self._then(s.Aggregate, label, value=result, name=name, table=table, aggregation=made, fields=fields)
-        return Aggregated(self.group, step, Table(table, step, self.group.app_id))
+        return Aggregated(self.group, step, Table(table, step, self.group))
 
     def join(
         self, table: Table[K, TV], fn: Callable[[V, TV], R], *, value: type[R] | Serde[R] | None = None

@@ -151,8 +151,12 @@ class Aggregation(Protocol):
         """The result of a state."""
         ...
 
+    def snapshot(self, state: Any) -> Any:
+        """As `view`, of a state that is about to be changed in place."""
+        ...
 
-def _each(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> list[Any]:
+
+def each_of(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> list[Any]:
     """`work` over a column. The iterator knows how far it came, so that telling which value failed is free."""
     left = iter(column)
     try:
@@ -164,7 +168,7 @@ def _each(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> 
     return done
 
 
-def _mapped(read: Callable[[Any], Any], left: Iterator[Any]) -> list[Any]:
+def mapped(read: Callable[[Any], Any], left: Iterator[Any]) -> list[Any]:
     return list(map(read, left))
 
 
@@ -238,6 +242,7 @@ class Fields:
         }
         self.names = tuple(aggregators)
         self.make = result
+        self.aggregators = tuple(aggregators.values())
         self._initial: list[Any] = []
         slots: list[Any] = []
         self._columns: list[tuple[Aggregator, int]] = []
@@ -255,18 +260,22 @@ class Fields:
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
         # Every field is read before any state moves: a value without it leaves the rows as they were.
-        columns = [values if read is None else _each(partial(_mapped, read), values) for read in self._reads]
+        columns = [values if read is None else each_of(partial(mapped, read), values) for read in self._reads]
         new = self._new
         states = [rows[key] or new(rows, key) for key in keys]
         done = [
-            _each(partial(_updated, aggregator, states, at), column)
+            each_of(partial(_updated, aggregator, states, at), column)
             for (aggregator, at), column in zip(self._columns, columns, strict=True)
         ]
+        return self._made(done)
+
+    def _made(self, done: list[list[Any]]) -> list[Any]:
+        """The results from the aggregates' columns."""
         if self._by_position:
-            return _each(lambda left: list(map(self.make, left, *done[1:])), done[0])
+            return each_of(lambda left: list(map(self.make, left, *done[1:])), done[0])
         make, names = self.make, self.names
         others = zip(*done[1:], strict=True) if done[1:] else repeat(())
-        return _each(lambda left: [make(**dict(zip(names, (x, *more)))) for x, more in zip(left, others)], done[0])  # noqa: B905
+        return each_of(lambda left: [make(**dict(zip(names, (x, *more)))) for x, more in zip(left, others)], done[0])  # noqa: B905
 
     def _new(self, rows: dict[bytes, Any], key: bytes) -> list[Any]:
         state = rows[key] = self._initial.copy()
@@ -276,6 +285,10 @@ class Fields:
         """See `Aggregation.view`."""
         row = [a.result(state, at) for a, at in self._columns]
         return self.make(*row) if self._by_position else self.make(**dict(zip(self.names, row, strict=True)))
+
+    def snapshot(self, state: Any) -> Any:
+        """See `Aggregation.snapshot`."""
+        return self.view(state)
 
 
 class Fold:
@@ -296,7 +309,7 @@ class Fold:
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
-        return _each(lambda left: self._run(rows, keys, left), values)
+        return each_of(lambda left: self._run(rows, keys, left), values)
 
     def _run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
         out = []
@@ -324,6 +337,10 @@ class Fold:
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""
         return state
+
+    def snapshot(self, state: Any) -> Any:
+        """See `Aggregation.snapshot`."""
+        return state if self._safe(state, None) else self.row.decode(self.row.encode(state))
 
 
 _SCALARS = (type(None), bool, int, float, str, bytes)

@@ -338,12 +338,6 @@ class ExpiringPartition(TablePartition):
         self._recall()
 
 
-def table_partition(spec: TableSpec, topic: str, partition: int, store: Store) -> TablePartition:
-    """The partition of a table as its declaration wants it."""
-    made = TablePartition if spec.ttl_ms is None else ExpiringPartition
-    return made(spec, topic, partition, store)
-
-
 def end_era(store: Store) -> None:
     """A table without expiry goes on with a store: what expiry left there does not count any more."""
     if store.get_marks([META])[0] is not None:

@@ -28,6 +28,7 @@ class TableSpec:
             is an offset of it. Default None: it has a changelog of its own.
         everywhere: every worker holds all of its partitions: a global table.
         set_key: codec of the keys of a table of sets, whose rows are its members: `key` is that of (key, member) there.
+        pairs: `key` is that of pairs, as tables of sets have them: rows are asked for by the first of the pair.
         ttl: how long a row lives after it was written, in event time; FOREVER where only some writes say so. Default
             None: rows do not expire, and no write can make one.
     """
@@ -41,6 +42,7 @@ class TableSpec:
     source: str | None = None
     everywhere: bool = False
     set_key: Serde[Any] | None = None
+    pairs: bool = False
     ttl: timedelta | Literal["forever"] | None = None
 
     @property
@@ -84,6 +86,6 @@ def changelog_topic(app_id: str, table: str) -> str:
     return f"{app_id}-{table}-changelog"
 
 
-def repartition_topic(app_id: str, step: str) -> str:
-    """Name of the topic that a `group_by` sends through: Kafka Streams' form."""
-    return f"{app_id}-{step}-repartition"
+def repartition_topic(app_id: str, step: str, suffix: str = "repartition") -> str:
+    """Name of the topic that a step such as `group_by` sends through: Kafka Streams' form."""
+    return f"{app_id}-{step}-{suffix}"

@@ -1,0 +1,146 @@
+"""How the steps of tables become operators. A step with two inputs has one for each, and one that both feed."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from penstock.agents import steps as s
+from penstock.agents import table_steps as t
+from penstock.agents.changes import ChangedAggregateOperator, ChangedTableOperator, KeepOperator, Side, StoredSide
+from penstock.agents.foreign_keys import ForeignJoinOperator, RegisterOperator, RightOperator, SubscribeOperator
+from penstock.agents.operators import Operator, PassOperator, Runtime
+from penstock.agents.regrouped import TableAggregateOperator, TableGroupByOperator
+from penstock.agents.stateful import ToTableOperator
+from penstock.agents.table_joins import JoinedSide, TableJoinOperator, maker
+from penstock.tables.serdes import Serde, serde_of
+from penstock.tables.specs import TableSpec
+
+
+class Made(NamedTuple):
+    """The operators of a step.
+
+    Attributes:
+        entries: one for each input, or one for all of them.
+        exit: what the steps behind follow.
+    """
+
+    entries: tuple[Operator, ...]
+    exit: Operator
+
+
+def changed_inputs(steps: Sequence[s.Step]) -> frozenset[s.Step]:
+    """Steps whose changes are asked for with what rows were before."""
+    return frozenset(before for step in steps if isinstance(step, t.FROM_CHANGES) for before in step.inputs)
+
+
+def meets_itself(steps: Sequence[s.Step]) -> bool:
+    """Whether a record comes to a join of tables on more than one way. Each record is to see what the one before left
+    on all of them, so batches have to be cut where a key comes again."""
+    ways: dict[s.Step, set[s.Step]] = {}
+
+    def roots(step: s.Step) -> set[s.Step]:
+        if step not in ways:
+            inside = [before for before in step.inputs if not isinstance(before, s.Repartition)]
+            cut = {before for before in step.inputs if isinstance(before, s.Repartition)}
+            ways[step] = cut.union(*(roots(before) for before in inside)) if step.inputs else {step}
+        return ways[step]
+
+    def sources(step: s.Step) -> set[object]:
+        return {root.topic.name if isinstance(root, s.Source) else root for root in roots(step)}
+
+    return any(isinstance(step, t.TableJoin) and sources(step.inputs[0]) & sources(step.inputs[1]) for step in steps)
+
+
+class TableOperators:
+    """Makes the operators of a stage's table steps.
+
+    Args:
+        runtime: the group's.
+        steps: of the stage.
+        topics: of those that end it.
+    """
+
+    def __init__(self, runtime: Runtime, steps: Sequence[s.Step], topics: Any) -> None:
+        self._runtime, self._topics = runtime, topics
+        self._changed = changed_inputs(steps)
+
+    def make(self, step: s.Step, where: str) -> Made | None:
+        """The operators of a step; None for one that has nothing to do with changes."""
+        runtime, changed = self._runtime, step in self._changed
+        match step:
+            case s.ToTable() if changed:
+                return _one(ChangedTableOperator(where, runtime, step.table))
+            case s.Aggregate() if changed:
+                return _one(ChangedAggregateOperator(where, runtime, step.table, step.aggregation))
+            case t.TableChanges():
+                return _one(PassOperator(where, runtime))
+            case t.TableJoin():
+                return self._join(step, where, changed)
+            case t.TableGroupBy():
+                key, row = serde_of(step.key_type), serde_of(step.value_type)
+                return _one(TableGroupByOperator(where, runtime, self._topics[step], step.fn, key, row))
+            case t.TableAggregate():
+                row = serde_of(step.inputs[0].value_type)
+                aggregation: Any = step.aggregation
+                return _one(TableAggregateOperator(where, runtime, step.table, aggregation, row))
+            case t.Subscribe():
+                row = serde_of(step.inputs[0].value_type)
+                topic, key = self._topics[step], step.right.key
+                return _one(SubscribeOperator(where, runtime, topic, step.by, key, row, left=step.left))
+            case t.Respond():
+                return self._respond(step, where)
+            case t.ForeignJoin():
+                return self._foreign_join(step, where, changed)
+        return None
+
+    def _join(self, step: t.TableJoin, where: str, changed: bool) -> Made:
+        runtime, (left, right) = self._runtime, map(self._side, step.inputs)
+        sides = (
+            TableJoinOperator(where, runtime, right, step.kind, step.fn, left=True, olds=changed),
+            TableJoinOperator(where, runtime, left, step.kind, step.fn, left=False, olds=changed),
+        )
+        out = KeepOperator(where, runtime, step.table) if step.table.name else PassOperator(where, runtime)
+        return _behind(sides, out)
+
+    def _respond(self, step: t.Respond, where: str) -> Made:
+        runtime, topic, right = self._runtime, self._topics[step], step.inputs[1]
+        row = _row(right)
+        entries = (
+            RegisterOperator(where, runtime, topic, step.table, self._side(right), row),
+            RightOperator(where, runtime, topic, step.table, row),
+        )
+        return Made(entries, PassOperator(where, runtime))
+
+    def _foreign_join(self, step: t.ForeignJoin, where: str, changed: bool) -> Made:
+        runtime, respond = self._runtime, step.inputs[0]
+        subscribe, right = respond.inputs
+        left = subscribe.inputs[0]
+        entry = ForeignJoinOperator(where, runtime, step.fn, self._side(left), _row(left), _row(right), left=step.left)
+        out = (ChangedTableOperator if changed else ToTableOperator)(where, runtime, step.table)
+        return _behind((entry,), out)
+
+    def _side(self, step: s.Step) -> Side:
+        """The rows that a step's changes are of."""
+        if isinstance(step, t.TableJoin) and not step.table.name:
+            left, right = map(self._side, step.inputs)
+            return JoinedSide(left, right, maker(step.kind, step.fn))
+        return StoredSide(self._runtime, _table(step))
+
+
+def _table(step: s.Step) -> TableSpec:
+    table = t.result(step)
+    assert table is not None, f"{step.label} has no table"
+    return table
+
+
+def _row(step: s.Step) -> Serde[Any]:
+    return serde_of(step.value_type)
+
+
+def _one(operator: Operator) -> Made:
+    return Made((operator,), operator)
+
+
+def _behind(entries: tuple[Operator, ...], out: Operator) -> Made:
+    for entry in entries:
+        entry.children = [out]
+    return Made(entries, out)
