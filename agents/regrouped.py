@@ -70,7 +70,8 @@ def encoded_rows(operator: Operator, block: Block, rows: list[Any], row: Serde[A
 
 
 class TableGroupByOperator(Operator):
-    """Changes to a repartition topic, under the key that a function takes from each row. Rows without one are left out."""
+    """Changes to a repartition topic, under the key that a function takes from each row. Rows without one are left
+    out."""
 
     def __init__(
         self, where: str, runtime: Runtime, topic: str, fn: Callable[[Any], Any], key: Serde[Any], row: Serde[Any]
