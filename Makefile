@@ -6,7 +6,7 @@ PEERS := .penstock/peers
 STAMP := $(VENV)/.installed
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: help setup run kafka test check bench bench-peers bench-restore durability fuzz chaos lock clean
+.PHONY: help setup run kafka test check bench bench-peers bench-restore durability fuzz chaos golden lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ fuzz: setup ## the broker's parsers under atheris, FUZZ_SECONDS=60 each
 
 chaos: kafka ## campaigns of FAULTS=300 faults against workers, on every kind of broker (SEED=, BROKERS="--brokers embedded")
 	$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),300) $(if $(SEED),--seed $(SEED)) $(BROKERS) --keep .penstock/chaos
+
+golden: setup ## ask Kafka Streams anew for the answers in tests/golden (a JDK and Maven)
+	$(BIN)/python -m tests.golden
 
 check: setup ## lint, format, types
 	$(BIN)/ruff check .
