@@ -3,7 +3,8 @@
 1. `SubscribeOperator`, where the left table is: each change of a left row registers it under its foreign key, with a
    digest of the row, and takes back the registration of the row before.
 2. `RegisterOperator`, where the right table is: keeps the registrations, by foreign key and left key, and answers with
-   the right row. `RightOperator` answers every registration of a right row that changes.
+   the right row, at the later time of both. `RightOperator` answers every registration of a right row that changes, at
+   the time of the change.
 3. `ForeignJoinOperator`, where the left table is: an answer that was made for another version of the left row than it
    has now, by the digest, is passed over: the answer for this version is on its way. The others make results.
 
@@ -35,8 +36,8 @@ _REGISTRATION = Struct(">BBi16s")
 """Version, what it asks for, the left row's partition, its digest; the left key follows."""
 _ANSWER = Struct(">BB16s")
 """Version, whether the right row is there, the left row's digest; the right row follows."""
-_KEPT = Struct(">iq16s")
-"""A registration's row: the left row's partition, event time and digest; its key is foreign key and left key."""
+_KEPT = Struct(">i16s")
+"""A registration's row: the left row's partition and digest; its key is foreign key and left key."""
 
 
 def digest(row: bytes | None) -> bytes:
@@ -164,7 +165,7 @@ class RegisterOperator(Operator):
             if key is not None:
                 right, time = rights[key]
                 pair = _first(key) + left
-                rows[pair] = None if ask in (DELETE, DELETE_AND_ANSWER) else _KEPT.pack(partition, stamp, made)
+                rows[pair] = None if ask in (DELETE, DELETE_AND_ANSWER) else _KEPT.pack(partition, made)
                 touched.append(pair)
             if ask in (ANSWER, DELETE_AND_ANSWER) or (ask == ANSWER_IF_THERE and right is not None):
                 when = stamp if right is None else max(stamp, time)
@@ -192,8 +193,8 @@ class RightOperator(Operator):
         answers = _Answers()
         rights = encoded_rows(self, block, block.values, self.row)
         for key, right, stamp in zip(keys, rights, block.timestamps(), strict=True):
-            for left, partition, when, made in kept[key]:
-                answers.add(partition, left, made, right, max(stamp, when))
+            for left, partition, made in kept[key]:
+                answers.add(partition, left, made, right, stamp)
         answers.send(self.runtime, self.topic)
 
 

@@ -96,9 +96,11 @@ class JoinOperator(Operator):
         self.table, self.fn, self.left = table, fn, left
 
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
-        rows = self.runtime.table(self.table, block.batch.partition).load(set(keys))
-        self._joined(block, [rows[key] for key in keys])
+        keys = block.raw_keys()
+        distinct = set(keys)
+        distinct.discard(None)  # a record without a key has no row
+        rows = self.runtime.table(self.table, block.batch.partition).load(distinct)  # type: ignore[arg-type]
+        self._joined(block, [None if key is None else rows[key] for key in keys])
 
     def _joined(self, block: Block, found: list[Any]) -> None:
         if not self.left and None in found:

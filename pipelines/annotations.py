@@ -64,7 +64,7 @@ def optional(tp: Any) -> Any:
         return tp
     if isinstance(tp, Serde):
         return dataclasses.replace(tp, type=optional(tp.type), nullable=True)
-    return typing.Optional[tp]  # noqa: UP045 - the type is only known here
+    return tp | None
 
 
 def given(explicit: Any, inferred: Any) -> Any:

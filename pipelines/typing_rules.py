@@ -108,10 +108,10 @@ def fits(actual: Any, wanted: Any) -> bool:
     actual, wanted = python_type(actual), python_type(wanted)
     if actual is s.UNKNOWN or wanted is Any or actual is Any or actual == wanted:
         return True
-    if _is_union(wanted):
-        return any(fits(actual, arm) for arm in typing.get_args(wanted))
     if _is_union(actual):
         return all(fits(arm, wanted) for arm in typing.get_args(actual))
+    if _is_union(wanted):
+        return any(fits(actual, arm) for arm in typing.get_args(wanted))
     a, w = typing.get_origin(actual) or actual, typing.get_origin(wanted) or wanted
     if not (isinstance(a, type) and isinstance(w, type)):
         return True
