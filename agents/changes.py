@@ -116,23 +116,6 @@ def latest(stamps: dict[bytes, int], keys: Sequence[bytes], given: Sequence[int]
     return found
 
 
-class KeepOperator(Operator):
-    """The changes that come in are those of a table, which is kept."""
-
-    def __init__(self, where: str, runtime: Runtime, table: TableSpec) -> None:
-        super().__init__(where, runtime)
-        self.table = table
-
-    def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
-        part = self.runtime.table(self.table, block.batch.partition)
-        part.rows.update(zip(keys, block.values, strict=True))
-        if isinstance(part, StampedPartition):
-            part.stamps.update(zip(keys, block.timestamps(), strict=True))
-        part.touch(keys)
-        self.forward(block)
-
-
 def distinct_runs(keys: Sequence[bytes | None]) -> list[int]:
     """Where a batch has to be cut so that no part has a key twice: the ends of the parts.
 

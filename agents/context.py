@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.partition import TablePartition, prefix_end
 from penstock.tables.specs import TableSpec, ttl_ms
+from penstock.tables.stamped import StampedPartition
 
 if TYPE_CHECKING:
     from penstock.agents.global_rows import GlobalRows
@@ -118,6 +119,9 @@ class TableView:
         part, lives = self._part(), ttl_ms(ttl)
         if isinstance(part, ExpiringPartition):
             part.renew(raw, lives)
+        elif isinstance(part, StampedPartition):
+            what = f"other tables are made from table {self.spec.name!r}, and would not see what a body writes to it"
+            raise TypeError(f"{what}; send the row to the topic that the table is filled from")
         elif lives is not None:
             raise TypeError(f"rows of table {self.spec.name!r} do not expire; declare it with ttl=, or ttl=FOREVER")
         part.rows[raw] = row

@@ -118,7 +118,7 @@ class Stage:
         self._key_of: dict[s.Step, Serde[Any]] = {}
         self._raw_of: dict[s.Step, Serde[Any] | None] = {}
         self._tables = TableOperators(runtime, spec.steps, spec.repartition)
-        self._cut = meets_itself(spec.steps)
+        self._cut = any(map(meets_itself, spec.steps))
         for inlet in spec.inlets:
             self._open(inlet)
         for step in spec.steps:

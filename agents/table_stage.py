@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from penstock.agents import steps as s
 from penstock.agents import table_steps as t
-from penstock.agents.changes import ChangedAggregateOperator, ChangedTableOperator, KeepOperator, Side, StoredSide
+from penstock.agents.changes import ChangedAggregateOperator, ChangedTableOperator, Side, StoredSide
 from penstock.agents.foreign_keys import ForeignJoinOperator, RegisterOperator, RightOperator, SubscribeOperator
 from penstock.agents.operators import Operator, PassOperator, Runtime
 from penstock.agents.regrouped import TableAggregateOperator, TableGroupByOperator
@@ -32,22 +32,23 @@ def changed_inputs(steps: Sequence[s.Step]) -> frozenset[s.Step]:
     return frozenset(before for step in steps if isinstance(step, t.FROM_CHANGES) for before in step.inputs)
 
 
-def meets_itself(steps: Sequence[s.Step]) -> bool:
-    """Whether a record comes to a join of tables on more than one way. Each record is to see what the one before left
-    on all of them, so batches have to be cut where a key comes again."""
-    ways: dict[s.Step, set[s.Step]] = {}
+def topics_of(step: s.Step) -> frozenset[object]:
+    """The topics that a step's records come from in its stage: by their names, or the steps that send to them."""
+    if isinstance(step, s.Source):
+        return frozenset((step.topic.name,))
+    return frozenset[object]().union(
+        *((before,) if isinstance(before, s.Repartition) else topics_of(before) for before in step.inputs)
+    )
 
-    def roots(step: s.Step) -> set[s.Step]:
-        if step not in ways:
-            inside = [before for before in step.inputs if not isinstance(before, s.Repartition)]
-            cut = {before for before in step.inputs if isinstance(before, s.Repartition)}
-            ways[step] = cut.union(*(roots(before) for before in inside)) if step.inputs else {step}
-        return ways[step]
 
-    def sources(step: s.Step) -> set[object]:
-        return {root.topic.name if isinstance(root, s.Source) else root for root in roots(step)}
-
-    return any(isinstance(step, t.TableJoin) and sources(step.inputs[0]) & sources(step.inputs[1]) for step in steps)
+def meets_itself(step: s.Step) -> bool:
+    """Whether it joins tables of which one record can change both. Each record is to see what the one before left on
+    both, so batches have to be cut where a key comes again."""
+    return (
+        isinstance(step, t.TableJoin)
+        and len(step.inputs) == 2
+        and not topics_of(step.inputs[0]).isdisjoint(topics_of(step.inputs[1]))
+    )
 
 
 class TableOperators:
@@ -94,11 +95,14 @@ class TableOperators:
 
     def _join(self, step: t.TableJoin, where: str, changed: bool) -> Made:
         runtime, (left, right) = self._runtime, map(self._side, step.inputs)
+        again = changed and not step.table.name  # what was kept is known
         sides = (
-            TableJoinOperator(where, runtime, right, step.kind, step.fn, left=True, olds=changed),
-            TableJoinOperator(where, runtime, left, step.kind, step.fn, left=False, olds=changed),
+            TableJoinOperator(where, runtime, right, step.kind, step.fn, left=True, olds=again),
+            TableJoinOperator(where, runtime, left, step.kind, step.fn, left=False, olds=again),
         )
-        out = KeepOperator(where, runtime, step.table) if step.table.name else PassOperator(where, runtime)
+        out: Operator = PassOperator(where, runtime)
+        if step.table.name:
+            out = (ChangedTableOperator if changed else ToTableOperator)(where, runtime, step.table)
         return _behind(sides, out)
 
     def _respond(self, step: t.Respond, where: str) -> Made:

@@ -8,6 +8,7 @@ from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
 from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.group import Group
+from penstock.pipelines.grouped_table import GroupedTable
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.rules import check
@@ -33,6 +34,7 @@ __all__ = [
     "Delivery",
     "GlobalTable",
     "Group",
+    "GroupedTable",
     "Max",
     "Mean",
     "Min",

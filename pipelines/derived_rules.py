@@ -5,6 +5,7 @@ from typing import Any
 
 from penstock.agents import steps as s
 from penstock.agents import table_steps as t
+from penstock.agents.table_stage import changed_inputs, meets_itself
 from penstock.pipelines.annotations import MISSING, codec, label_of, name_of, returned
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology
@@ -19,7 +20,12 @@ Told = Iterator[tuple[str, str, str]]
 def derived_problems(topology: Topology) -> Iterator[Problem]:
     """Tables are joined, grouped and read as streams where that can be done."""
     for group in topology.groups:
+        changed = changed_inputs(group.steps)
         for step in group.steps:
+            if step in changed and meets_itself(step) and t.kept(step) is None:
+                what = "one record can change both of its sides, and a table is made from it that asks what rows were"
+                advice = "give the join a name=, so that its rows are kept"
+                yield Problem("table", f"{group.app_id}: {step.label}", step.location, what, advice)
             for rule, what, advice in (*_sides(group, step), *_types(step), *_rows(step)):
                 yield Problem(rule, f"{group.app_id}: {step.label}", step.location, what, advice)
 

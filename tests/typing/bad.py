@@ -86,6 +86,14 @@ stream.join_global(plane_table, carrier, with_plane)  # error
 stream.join_global(all_planes, number, with_plane)  # error
 all_planes["N1"] = Plane(1)  # error
 plane_table[5]  # error
+plane_table.to_stream().to(planes)  # error
+plane_table.join(number_table, lambda plane, n: n)  # error
+plane_table.join(plane_table, with_plane)  # error
+plane_table.join_foreign("foreign", plane_table, lambda plane: plane.seats, lambda a, b: a)  # error
+plane_table.left_join_foreign("foreign", plane_table, lambda plane: "", lambda a, b: b.seats)  # error
+plane_table.group_by("by-seats", number)  # error
+plane_table.group_by("by-plane", lambda plane: plane.seats).fold("sum", int, add, add)  # error
+plane_table.join(all_planes, lambda a, b: a)  # error
 names.send(key=5, value="UA")  # error
 
 
