@@ -3,16 +3,20 @@ records come from; the Faust app and the test driver both run it."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from penstock.agents.batch import Headers as RecordHeaders
 from penstock.agents.batch import RecordBatch
 from penstock.agents.context import RecordContext
 from penstock.agents.global_rows import GlobalRows
+from penstock.agents.late import LateRecords
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Partitioner, Rows
 from penstock.agents.stage import Stage, StageSpec
+from penstock.agents.timing import Timing
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
@@ -127,6 +131,11 @@ class Outbox(Protocol):
         ...
 
 
+def wall_clock() -> int:
+    """Now, in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 class GroupRuntime:
     """One worker's share of a group.
 
@@ -137,6 +146,7 @@ class GroupRuntime:
         transaction: takes checkpoints.
         at_step: fault points of the checkpoint, for tests.
         rows: memory for decoded rows.
+        wall: the wall clock, in ms since 1970.
     """
 
     def __init__(
@@ -147,8 +157,10 @@ class GroupRuntime:
         transaction: Transaction,
         at_step: Callable[[int], None] = lambda step: None,
         rows: RowBudget = RowBudget(),  # noqa: B008 - without state
+        wall: Callable[[], int] = wall_clock,
     ) -> None:
         self.spec, self.stores, self.outbox, self.transaction = spec, stores, outbox, transaction
+        self.wall, self.late_records = wall, LateRecords(spec.app_id)
         self.partitions: Mapping[str, int] = {}
         """Partition counts of the topics it writes; set before the first batch."""
         self.checkpoint = Checkpoint(transaction, self.parts, at_step, rows)
@@ -171,7 +183,10 @@ class GroupRuntime:
         self._keyless = 0
 
     def _compile(self) -> list[Stage]:
-        return [Stage(stage, self.spec.app_id, self) for stage in self.spec.stages]
+        stages = self.spec.stages
+        steps = [step for stage in stages for step in (*(inlet.step for inlet in stage.inlets), *stage.steps)]
+        timing = Timing(steps, {step: name for stage in stages for step, name in stage.repartition.items()})
+        return [Stage(stage, self.spec.app_id, self, timing) for stage in stages]
 
     # ---- the record path
 
@@ -205,6 +220,51 @@ class GroupRuntime:
         if checkpoint.rows.exceeded(self._parts.values()):
             self.checkpoint_due.set()
         return True
+
+    @property
+    def keeps_time(self) -> bool:
+        """Whether any step has a clock, so that `tick` has work."""
+        return any(stage.time.kept for stage in self.stages.values())
+
+    async def tick(
+        self, owner: Owner, positions: Mapping[Partition, int | None], behind: Collection[Partition] = ()
+    ) -> bool:
+        """Let time pass without records: windows of sources that went quiet close, and repartition topics hear how far
+        this worker is. What comes out is part of the next checkpoint, under the positions at hand.
+
+        Args:
+            owner: the membership under which the partitions are this worker's.
+            positions: all of them, with the next offset to process where it is known.
+            behind: those that are not read to their end.
+
+        Returns:
+            Whether something came of it: there may be more at once.
+        """
+        at = next((place for place, position in positions.items() if position is not None), None)
+        if at is None or not await self.checkpoint.enter(owner):
+            return False
+        try:
+            worked = [stage.time.tick(positions, behind) for stage in set(self.stages.values())]
+            if any(worked):
+                await self.transaction.spill()
+        except BaseException as exc:
+            self.checkpoint.leave_failed(exc)
+            raise
+        if not any(worked):
+            self.checkpoint.leave_unchanged()
+            return False
+        position = positions[at]
+        assert position is not None
+        self.checkpoint.leave(at, position, position)
+        return True
+
+    def control(self, topic: str, partition: int, stamp: int, headers: RecordHeaders) -> None:
+        """Add a control record to a partition of a repartition topic."""
+        self.outbox.append_rows(topic, partition, [None], [None], [max(stamp, 0)], [headers])
+
+    def late(self, step: str, count: int, example: str) -> None:
+        """Records of a step were too late, or too far ahead; one of them is told of."""
+        self.late_records.add(step, count, example)
 
     def emit(
         self,

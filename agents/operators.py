@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block, Record
 from penstock.agents.errors import RecordError
+from penstock.agents.event_time import InletTime
 from penstock.agents.global_rows import GlobalRows
 from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
@@ -49,6 +50,14 @@ class Runtime(Protocol):
 
     def everywhere(self, table: TableSpec) -> GlobalRows:
         """A global table."""
+        ...
+
+    def wall(self) -> int:
+        """The wall clock, in ms since 1970."""
+        ...
+
+    def late(self, step: str, count: int, example: str) -> None:
+        """Records of a step were too late, or too far ahead; one of them is told of."""
         ...
 
 
@@ -106,6 +115,8 @@ class SourceOperator(Operator):
     def __init__(self, where: str, runtime: Runtime, value: Serde[Any], time: Callable[[Any], Any] | None) -> None:
         super().__init__(where, runtime)
         self.value, self.time = value, time
+        self.inlet: InletTime | None = None
+        """Who follows the event times of what is read; None where no step behind it keeps time."""
         self._decode = _decoder(value)
 
     def read(self, batch: RecordBatch) -> None:
@@ -132,6 +143,8 @@ class SourceOperator(Operator):
                 block.stamps = [t if type(t) is int else milliseconds(t) for t in left]
             except TypeError as exc:
                 raise self.error(block, len(times) - length_hint(left) - 1, str(exc)) from exc
+        if self.inlet is not None and block.values:
+            self.inlet.read(block.batch.partition, block.timestamps())
         self.forward(block)
 
     def _undecodable(self, batch: RecordBatch, row: int, exc: Exception) -> RecordError:

@@ -11,6 +11,7 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.changes import parted
 from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
+from penstock.agents.event_time import Clock
 from penstock.agents.operators import (
     BranchOperator,
     FilterOperator,
@@ -26,9 +27,14 @@ from penstock.agents.operators import (
     SourceOperator,
 )
 from penstock.agents.sinks import GroupByOperator, SinkOperator
+from penstock.agents.stage_time import StageTime, TimeRuntime
 from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
 from penstock.agents.table_stage import TableOperators, meets_itself
 from penstock.agents.table_steps import TableChanges, TableJoin
+from penstock.agents.timed import TimedOperator
+from penstock.agents.timing import Timing
+from penstock.agents.window_kinds import window_operator
+from penstock.agents.window_steps import Late, WindowAggregate
 from penstock.tables.serdes import Serde, serde_of
 
 
@@ -45,6 +51,11 @@ class Inlet:
     def time(self) -> Callable[[Any], Any] | None:
         """Where the event time is read from, when not from the record."""
         return self.step.time if isinstance(self.step, s.Source) else None
+
+    @property
+    def clock(self) -> Clock | None:
+        """How the steps behind it know how far time is; None for a repartition topic, which carries that."""
+        return self.step.clock if isinstance(self.step, s.Source) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +105,7 @@ def _named(operator: Operator, label: str) -> Operator:
     return operator
 
 
-class StageRuntime(Runtime, Protocol):
+class StageRuntime(Runtime, TimeRuntime, Protocol):
     """What a stage asks of its group besides what steps do."""
 
     def context(self) -> RecordContext:
@@ -107,13 +118,16 @@ class Stage:
 
     Args:
         group: shown in errors, such as `flights.delays`.
+        timing: of all steps of the group.
     """
 
-    def __init__(self, spec: StageSpec, group: str, runtime: StageRuntime) -> None:
+    def __init__(self, spec: StageSpec, group: str, runtime: StageRuntime, timing: Timing) -> None:
         self.spec = spec
+        self.time = StageTime(timing, runtime)
         self._group, self._runtime = group, runtime
         self.readers: dict[str, list[SourceOperator]] = {}
         self.agents: list[AgentOperator] = []
+        self._ways: dict[SourceOperator, tuple[Any, ...]] = {}
         self._operators: dict[s.Step, list[Operator]] = {}
         self._key_of: dict[s.Step, Serde[Any]] = {}
         self._raw_of: dict[s.Step, Serde[Any] | None] = {}
@@ -127,9 +141,13 @@ class Stage:
     async def process(self, batch: RecordBatch) -> None:
         """Take a batch through every step. Outputs and state are staged in the runtime."""
         if batch.values:
-            for part in parted(batch) if self._cut else (batch,):
-                for reader in self.readers[batch.topic]:
-                    reader.read(part)
+            time = self.time
+            for run in time.runs(batch):
+                for part in parted(run) if self._cut else (run,):
+                    for reader in self.readers[batch.topic]:
+                        time.reading = reader.inlet
+                        reader.read(part)
+            time.finish(batch)
             for agent in self.agents:
                 await agent.drain()
 
@@ -145,19 +163,24 @@ class Stage:
 
     def _open(self, inlet: Inlet) -> None:
         readers = self.readers.setdefault(inlet.topic, [])
-        shared = next((r for r in readers if r.time is inlet.time and r.value == inlet.value), None)
+        way = inlet.value, inlet.time, inlet.clock
+        shared = next((r for r in readers if self._ways[r] == way), None)
         if shared is None:
             shared = SourceOperator(self._where(inlet.step), self._runtime, inlet.value, inlet.time)
             readers.append(shared)
+            self._ways[shared] = way
+        self.time.add_inlet(inlet.step, inlet.topic, shared)
         # A repartition is the end of one stage and an inlet of another, or of this same one.
         self._operators.setdefault(inlet.step, []).append(shared)
         self._key_of[inlet.step] = inlet.key
         self._raw_of[inlet.step] = inlet.value
 
     def _add(self, step: s.Step) -> None:
-        self._key_of.setdefault(step, self._key_of[step.inputs[0]])
+        self._key_of.setdefault(step, self._key_after(step))
         made = self._tables.make(step, self._where(step))
         out = made.exit if made else self._operator(step)
+        if isinstance(step, s.Repartition):
+            self.time.add_repartition(step, self.spec.repartition[step])
         if isinstance(step, s.Branch):
             self._branches(step, out)
         entries = [_named(entry, step.label) for entry in (made.entries if made else (out,))]
@@ -166,6 +189,8 @@ class Stage:
             if isinstance(step, s.Arm):
                 branch = self._operators[source][0]
                 branch.children[step.index] = entry
+            elif isinstance(step, Late):
+                self._too_late(source, entry)
             else:
                 for before in self._operators[source]:
                     before.children.append(entry)
@@ -173,16 +198,28 @@ class Stage:
             self._operators[step] = [out]
             self._raw_of[step] = self._raw(step)
 
+    def _too_late(self, source: s.Step, operator: Operator) -> None:
+        for before in self._operators[source]:
+            if isinstance(before, TimedOperator):
+                before.too_late.append(operator)
+
     def _branches(self, step: s.Branch, operator: Operator) -> None:
         rest = PassOperator(self._where(step), self._runtime)
         operator.children = [rest] * (len(step.predicates) + 1)
+
+    def _key_after(self, step: s.Step) -> Serde[Any]:
+        """The codec of the keys as the source batch has them."""
+        if isinstance(step, WindowAggregate):
+            return step.table.key
+        before = step.inputs[0]
+        return self._key_of[before.inputs[0] if isinstance(step, Late) else before]
 
     def _raw(self, step: s.Step) -> Serde[Any] | None:
         """The codec whose bytes the values still are; None once a step replaced them."""
         if isinstance(step, s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable | TableChanges):
             first, *others = (self._raw_of[source] for source in step.inputs)
             return first if all(other == first for other in others) else None
-        return None
+        return self._raw_of[step.inputs[0].inputs[0]] if isinstance(step, Late) else None
 
     def _operator(self, step: s.Step) -> Operator:
         where, runtime, key = self._where(step), self._runtime, self._key_of[step]
@@ -205,7 +242,7 @@ class Stage:
                 return FlatMapOperator(where, runtime, step.fn)
             case s.Branch():
                 return BranchOperator(where, runtime, step.predicates)
-            case s.Arm() | s.Merge():
+            case s.Arm() | s.Merge() | Late():
                 return PassOperator(where, runtime)
             case s.SelectKey():
                 return SelectKeyOperator(where, runtime, step.fn)
@@ -214,6 +251,11 @@ class Stage:
             case s.GroupBy():
                 sink = self._sink(step, self.spec.repartition[step], serde_of(step.key_type), serde_of(step.value_type))
                 return GroupByOperator(*sink, fn=step.fn)
+            case WindowAggregate():
+                made = window_operator(where, runtime, step, self.time.clock)
+                if isinstance(made, TimedOperator):
+                    self.time.add_timed(step, made)
+                return made
             case s.Aggregate():
                 return AggregateOperator(where, runtime, step.table, step.aggregation)
             case s.ToTable():

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from penstock.agents.event_time import Clock, Watermark
 from penstock.agents.location import Location
 from penstock.agents.topics import Topic
 from penstock.tables.aggregates import Aggregation
@@ -44,10 +45,12 @@ class Step:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Source(Step):
-    """Reads a topic. `time` takes the event time in ms, or as an aware datetime, from the value."""
+    """Reads a topic. `time` takes the event time in ms, or as an aware datetime, from the value; `clock` is how the
+    steps behind it know how far time is."""
 
     topic: Topic[Any, Any]
     time: Callable[[Any], Any] | None = None
+    clock: Clock = Watermark()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,6 +4,7 @@ from penstock.agents.agent_stream import AgentBatch, AgentStream
 from penstock.agents.block import Record
 from penstock.agents.columns import Columns
 from penstock.agents.errors import RecordError
+from penstock.agents.event_time import StreamTime, Watermark
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
 from penstock.pipelines.global_table import GlobalTable
@@ -16,10 +17,13 @@ from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.pipelines.topology import Topology
+from penstock.pipelines.windows import WindowedStream, WindowResults
 from penstock.tables.aggregates import Aggregator, Count, Max, Mean, Min, Sum
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.errors import PenstockError
 from penstock.tables.serdes import INT32, INT64, Serde, UnknownType, json, msgpack, nullable
+from penstock.tables.windowed import Windowed
+from penstock.tables.windows import CountWindow, Every, EveryUpdate, Hopping, OnClose, Session, Sliding, Tumbling
 
 __all__ = [
     "FOREVER",
@@ -31,28 +35,41 @@ __all__ = [
     "Aggregator",
     "Columns",
     "Count",
+    "CountWindow",
     "Delivery",
+    "Every",
+    "EveryUpdate",
     "GlobalTable",
     "Group",
     "GroupedTable",
+    "Hopping",
     "Max",
     "Mean",
     "Min",
+    "OnClose",
     "PenstockError",
     "Pipeline",
     "Problem",
     "Record",
     "RecordError",
     "Serde",
+    "Session",
     "SetTable",
+    "Sliding",
     "Stream",
+    "StreamTime",
     "Sum",
     "Table",
     "Topic",
     "Topology",
     "TopologyDriver",
     "TopologyError",
+    "Tumbling",
     "UnknownType",
+    "Watermark",
+    "WindowResults",
+    "Windowed",
+    "WindowedStream",
     "check",
     "json",
     "msgpack",

@@ -46,6 +46,9 @@ def _sides(group: GroupTopology, step: s.Step) -> Told:
         if table is not None and table.ttl is not None:
             what = f"rows of table {table.name!r} expire, and nothing is sent on when they do"
             yield "table", what, "declare the table without a ttl, and send tombstones for rows that are to go"
+        if table is not None and table.state is not None and isinstance(step, t.FROM_CHANGES):
+            what = f"the rows of table {table.name!r} are those of windows, which go when they are past"
+            yield "table", what, "send the results to a topic, and declare a table of that"
 
 
 def _types(step: s.Step) -> Told:

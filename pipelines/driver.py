@@ -21,6 +21,7 @@ from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.rules import validated
 from penstock.pipelines.set_table import SetTable, gathered
 from penstock.pipelines.table import Table
+from penstock.tables.checkpoint import Owner
 from penstock.tables.memory import MemoryStores
 from penstock.tables.store import StoreFactory
 
@@ -134,7 +135,8 @@ class TopologyDriver:
             self.send(topic, value, key=key)
 
     def advance(self, by: timedelta) -> None:
-        """Move the virtual clock."""
+        """Move the virtual clock: that of records without a timestamp, and the wall clock by which sources go quiet.
+        The next `process`, or whatever reads, lets windows close that are due by then."""
         self.now += by
 
     # ---- run
@@ -154,7 +156,13 @@ class TopologyDriver:
             if not checkpoint:
                 break
             commits = sum(self.wait(group.runtime.checkpoint.run()) for group in groups)
+            commits += 0 if done else sum(group.tick() for group in groups)
         return total
+
+    def late(self, group: str) -> Mapping[str, int]:
+        """How many records each step of a group did not take because they were too late, or too far ahead of the wall
+        clock, which is the virtual one here; since its start or its last crash."""
+        return dict(self._groups[group].runtime.late_records.counts)
 
     def crash(self, group: str) -> None:
         """End a group as kill -9 would, and start it again from what was committed: what was staged is gone, its stores
@@ -275,7 +283,9 @@ class _DrivenGroup:
     def _start(self) -> None:
         broker, app_id = self.driver.broker, self.spec.app_id
         transaction = MemoryTransaction(broker, app_id, self.spec.held)
-        self.runtime = GroupRuntime(self.spec, self._disk, transaction, transaction)
+        self.runtime = GroupRuntime(
+            self.spec, self._disk, transaction, transaction, wall=lambda: milliseconds(self.driver.now)
+        )
         self.runtime.partitions = self.counts
         self._feed = GlobalFeed(self.runtime)
         committed = broker.offsets.get(app_id, {})
@@ -320,6 +330,10 @@ class _DrivenGroup:
                     self._next[topic, partition] = batch.next
                     done += len(batch)
         return done
+
+    def tick(self) -> bool:
+        """Let time pass where all was read."""
+        return self.runtime.keeps_time and self.driver.wait(self.runtime.tick(Owner(-1, ""), self._next))
 
     def rows(self, table: AnyTable) -> dict[Any, Any]:
         spec = table.spec

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from penstock.agents import steps as s
+from penstock.agents.event_time import Clock, Watermark
 from penstock.agents.location import Location, caller
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, python_type
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+WATERMARK = Watermark()
 
 
 class Group:
@@ -62,17 +66,24 @@ class Group:
         """Tables that every worker holds whole: spec, topic, location."""
         return tuple(self._globals)
 
-    def stream(self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None) -> Stream[K, V]:
+    def stream(
+        self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None, clock: Clock = WATERMARK
+    ) -> Stream[K, V]:
         """Read a topic, from where the group stands; a new group begins at the earliest record.
 
         Args:
             topic: what to read.
             time: the event time of a value, as ms since 1970 or as a datetime with a time zone. Default None: the
                 record's own timestamp.
+            clock: how windows and joins know how far time is: `Watermark(...)` or `StreamTime()`. It is said here
+                because how late records come, and when silence means that there are none, is up to who writes the
+                topic. Default: a watermark without lateness, so that a window's own grace is what counts.
         """
-        return Stream(self, self._source(topic, time))
+        return Stream(self, self._source(topic, time, clock))
 
-    def _source(self, topic: Topic[Any, Any], time: Callable[[Any], Any] | None = None) -> s.Source:
+    def _source(
+        self, topic: Topic[Any, Any], time: Callable[[Any], Any] | None = None, clock: Clock = WATERMARK
+    ) -> s.Source:
         source = s.Source(
             location=caller(),
             key_type=topic.key,
@@ -80,6 +91,7 @@ class Group:
             label=f"stream({topic.name})",
             topic=topic,
             time=time,
+            clock=clock,
         )
         self.add(source)
         return source

@@ -18,6 +18,7 @@ from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.table_rules import table_problems
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.pipelines.typing_rules import field_problems, type_problems
+from penstock.pipelines.window_rules import window_problems
 from penstock.tables.aggregates import Fold
 from penstock.tables.retractions import RetractFold
 
@@ -148,9 +149,9 @@ def _functions(step: s.Step) -> tuple[Any, ...]:
     if isinstance(step, s.GlobalJoin):
         return (step.by, step.fn)
     if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fold):
-        return (step.aggregation.add,)
+        return (step.aggregation.step,)
     if isinstance(step, t.TableAggregate) and isinstance(step.aggregation, RetractFold):
-        return (step.aggregation.add, step.aggregation.subtract)
+        return (step.aggregation.step, step.aggregation.subtract)
     if isinstance(step, t.Subscribe):
         return (step.by,)
     return (step.fn,) if hasattr(step, "fn") else ()
@@ -211,6 +212,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     type_problems,
     table_problems,
     derived_problems,
+    window_problems,
     copartition_problems,
     cycle_problems,
 )

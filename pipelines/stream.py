@@ -17,6 +17,8 @@ from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
     from penstock.pipelines.group import Group
+    from penstock.pipelines.windows import WindowedStream
+    from penstock.tables.windows import Window
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -220,6 +222,16 @@ class Stream(Generic[K, V]):
         inferred = returned(add)
         tp = given(value, returned(initial) if inferred is s.UNKNOWN else inferred)
         return self._aggregated(name, Fold(initial, add, codec(tp)), tp, f"fold {name!r} ({label_of(add)})", ttl)
+
+    def window(self, window: "Window") -> "WindowedStream[K, V]":
+        """The records in windows of event time, for an aggregate per key and window.
+
+        Args:
+            window: `Tumbling`, `Hopping`, `Sliding`, `Session` or `CountWindow`.
+        """
+        from penstock.pipelines.windows import WindowedStream
+
+        return WindowedStream(self, window)
 
     def _aggregated(
         self, name: str, made: Aggregation, result: Any, label: str, ttl: Any, fields: tuple[str, ...] = ()

@@ -147,6 +147,10 @@ class Aggregation(Protocol):
         """
         ...
 
+    def add(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> None:
+        """As `run`, where nobody wants the results."""
+        ...
+
     def view(self, state: Any) -> Any:
         """The result of a state."""
         ...
@@ -259,14 +263,7 @@ class Fields:
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
-        # Every field is read before any state moves: a value without it leaves the rows as they were.
-        columns = [values if read is None else each_of(partial(mapped, read), values) for read in self._reads]
-        new = self._new
-        states = [rows[key] or new(rows, key) for key in keys]
-        done = [
-            each_of(partial(_updated, aggregator, states, at), column)
-            for (aggregator, at), column in zip(self._columns, columns, strict=True)
-        ]
+        done = self._added(rows, keys, values)
         return self._made(done)
 
     def _made(self, done: list[list[Any]]) -> list[Any]:
@@ -276,6 +273,20 @@ class Fields:
         make, names = self.make, self.names
         others = zip(*done[1:], strict=True) if done[1:] else repeat(())
         return each_of(lambda left: [make(**dict(zip(names, (x, *more)))) for x, more in zip(left, others)], done[0])  # noqa: B905
+
+    def add(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> None:
+        """See `Aggregation.add`."""
+        self._added(rows, keys, values)
+
+    def _added(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[list[Any]]:
+        # Every field is read before any state moves: a value without it leaves the rows as they were.
+        columns = [values if read is None else each_of(partial(mapped, read), values) for read in self._reads]
+        new = self._new
+        states = [rows[key] or new(rows, key) for key in keys]
+        return [
+            each_of(partial(_updated, aggregator, states, at), column)
+            for (aggregator, at), column in zip(self._columns, columns, strict=True)
+        ]
 
     def _new(self, rows: dict[bytes, Any], key: bytes) -> list[Any]:
         state = rows[key] = self._initial.copy()
@@ -301,19 +312,30 @@ class Fold:
         initial: makes the state before the first value; None takes the first value itself (a reduce).
         add: the next state; None deletes the row.
         row: codec of the state.
+        merge: one state of two, the earlier first. None: there is no way.
     """
 
-    def __init__(self, initial: Callable[[], Any] | None, add: Callable[[Any, Any], Any], row: Serde[Any]) -> None:
-        self.initial, self.add, self.row = initial, add, row
+    def __init__(
+        self,
+        initial: Callable[[], Any] | None,
+        add: Callable[[Any, Any], Any],
+        row: Serde[Any],
+        merge: Callable[[Any, Any], Any] | None = None,
+    ) -> None:
+        self.initial, self.step, self.row, self._merge = initial, add, row, merge
         self._frozen: dict[type, bool] = {}
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
         return each_of(lambda left: self._run(rows, keys, left), values)
 
+    def add(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> None:
+        """See `Aggregation.add`."""
+        self.run(rows, keys, values)
+
     def _run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Iterable[Any]) -> list[Any]:
         out = []
-        initial, add, row = self.initial, self.add, self.row
+        initial, add, row = self.initial, self.step, self.row
         for value, key in zip(values, keys, strict=True):
             state = rows[key]
             if state is None and initial is None:

@@ -163,6 +163,10 @@ class Checkpoint:
             raise RuntimeError(f"{source}: a batch starts at {start}, but progress is at {mark}")
         self.marks[source] = next_offset
 
+    def leave_unchanged(self) -> None:
+        """What was entered for changed nothing."""
+        self._step_out()
+
     def fail(self, exc: BaseException) -> None:
         """The batch in flight failed, or the worker around it: nothing staged is ever committed."""
         if self.failed is None:

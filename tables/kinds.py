@@ -6,6 +6,7 @@ from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
 from penstock.tables.store import Store
+from penstock.tables.timed import TimedPartition
 
 
 def table_partition(
@@ -20,6 +21,8 @@ def table_partition(
         store: where its rows lie.
         stamped: the times of its rows are kept; not of one whose rows expire.
     """
+    if spec.state is not None:
+        return TimedPartition(spec, topic, partition, store, spec.state)
     made: type[TablePartition] = TablePartition
     if spec.ttl_ms is not None:
         made = ExpiringPartition

@@ -135,7 +135,7 @@ class RetractFold(Fold):
         self, rows: dict[bytes, Any], keys: Sequence[bytes], olds: Sequence[Any], news: Iterable[Any]
     ) -> list[Any]:
         out = []
-        initial, add, subtract, row = self.initial, self.add, self.subtract, self.row
+        initial, add, subtract, row = self.initial, self.step, self.subtract, self.row
         for new, old, key in zip(news, olds, keys, strict=True):
             before = state = rows[key]
             if old is not None and state is not None:

@@ -9,6 +9,7 @@
 | `dict`, `list[Flight]`, `Literal[...]`, `datetime`, `UUID`, `Decimal`, an Enum, `Any` | JSON, read into the type |
 | a pydantic model | JSON, by pydantic, under its fields' aliases; validated when read |
 | a `faust.Record` | what Faust writes: JSON with Faust's `__faust` key, or the record's own `serializer=` |
+| `Windowed[K]` | the window's bounds, 16 bytes, and the key as K |
 | `T | None`, for type checkers `nullable(T)` | as T; null is a legal value |
 | `json(T)`, `msgpack(T)`, a `Serde` | what it says |
 
@@ -25,11 +26,12 @@ from math import isfinite
 from operator import index, methodcaller
 from struct import Struct as Packed
 from types import FunctionType
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
 from penstock.tables.shapes import UnknownType, fields_of, is_faust, is_pydantic, reject, strangers, type_text, unwrap
+from penstock.tables.windowed import BOUNDS, Windowed, bounds, unpack
 
 __all__ = ["INT32", "INT64", "Serde", "UnknownType", "fields_of", "json", "msgpack", "nullable", "serde_of"]
 
@@ -85,6 +87,8 @@ def serde_of(tp: object) -> Serde[Any]:
         serde = _pydantic(inner)
     elif is_faust(inner):
         serde = _faust(inner)
+    elif get_origin(inner) is Windowed:
+        serde = windowed(serde_of(get_args(inner)[0]))
     else:
         return _msgspec(tp, inner, nullable, "json")
     return replace(serde, name=_named(serde.name, nullable), type=tp, nullable=nullable)
@@ -123,6 +127,24 @@ def nullable(tp: type[T]) -> Serde[T | None]:
     True
     """
     return serde_of(tp | None)
+
+
+def windowed(key: Serde[Any]) -> Serde[Windowed[Any]]:
+    """The codec of a key within a window; see `Windowed` for its bytes.
+
+    >>> windowed(serde_of(str)).decode(windowed(serde_of(str)).encode(Windowed("JFK", 0, 5)))
+    Windowed(key='JFK', start=0, end=5)
+    """
+    encode_key, decode_key = key.encode, key.decode
+
+    def encode(window: Windowed[Any]) -> bytes:
+        return bounds(window.start, window.end) + encode_key(window.key)
+
+    def decode(raw: bytes) -> Windowed[Any]:
+        start, end = unpack(raw)
+        return Windowed(decode_key(raw[BOUNDS:]), start, end)
+
+    return Serde(f"windowed:{key.name}", Windowed, encode, decode)
 
 
 def _named(name: str, nullable: bool) -> str:

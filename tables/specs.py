@@ -31,6 +31,8 @@ class TableSpec:
         pairs: `key` is that of pairs, as tables of sets have them: rows are asked for by the first of the pair.
         ttl: how long a row lives after it was written, in event time; FOREVER where only some writes say so. Default
             None: rows do not expire, and no write can make one.
+        state: codec of the states of a table that is keyed by time (see `timed`), whose rows are `Row`s of them.
+            Default None: it is not.
     """
 
     name: str
@@ -44,10 +46,13 @@ class TableSpec:
     set_key: Serde[Any] | None = None
     pairs: bool = False
     ttl: timedelta | Literal["forever"] | None = None
+    state: Serde[Any] | None = None
 
     @property
     def kind(self) -> str:
-        """keyed, global or set."""
+        """keyed, windowed, global or set."""
+        if self.state is not None:
+            return "windowed"
         return "global" if self.everywhere else "keyed" if self.set_key is None else "set"
 
     @cached_property

@@ -11,6 +11,7 @@ from tests.golden import engine
 from tests.golden.cases import FOLDER, Case, Output, cases, stems, text
 from tests.golden.inputs import notation
 from tests.golden.inputs.every import OPERATORS, questions
+from tests.golden.written import clean
 
 ROOT = Path(__file__).parents[2]
 ASKED = [stem for stem in stems() if not stem.startswith("clean_")]
@@ -31,6 +32,15 @@ def test_the_inputs_are_those_that_are_declared(stem: str) -> None:
     assert [(c.name, dict(c.params), c.inputs) for c in cases(stem)] == declared
     assert len(declared) >= 7
     assert len({name for name, _, _ in declared}) == len(declared)
+
+
+def test_the_clean_cases_are_those_of_the_models() -> None:
+    made = [case for stem in stems() if stem.startswith("clean_") for case in cases(stem)]
+    assert sorted(clean(questions()), key=str) == sorted(made, key=str)
+    assert {(case.operator, case.mode) for case in made} == {
+        *(("stream_stream", mode) for mode in ("inner", "left", "outer")),
+        *(("sliding", mode) for mode in ("update", "final")),
+    }
 
 
 def test_results_by_input_and_by_key() -> None:

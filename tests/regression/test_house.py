@@ -156,9 +156,10 @@ def test_files_stay_small() -> None:
 # ---- what is public
 
 PIPELINES = """
-    FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator Columns Count Delivery GlobalTable Group
-    GroupedTable Max Mean Min PenstockError Pipeline Problem Record RecordError Serde SetTable Stream Sum Table Topic
-    Topology TopologyDriver TopologyError UnknownType check json msgpack nullable
+    FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator Columns Count CountWindow Delivery Every
+    EveryUpdate GlobalTable Group GroupedTable Hopping Max Mean Min OnClose PenstockError Pipeline Problem Record
+    RecordError Serde Session SetTable Sliding Stream StreamTime Sum Table Topic Topology TopologyDriver TopologyError
+    Tumbling UnknownType Watermark WindowResults Windowed WindowedStream check json msgpack nullable
 """
 DEPLOY = """
     BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot

@@ -33,8 +33,8 @@ def table_table(_mode: str) -> Iterator[Given]:
         ("null-keys", "l/-=1@1 r/-=2@2 l/a=3@3 r/-=-@4 r/a=5@5"),
         ("keys-do-not-mix", "l/a=1@1 r/b=2@2 r/a=3@3 l/b=4@4"),
     ]
-    for name, inputs in rows:
-        yield Given(name, {}, given(inputs))
+    for name, records in rows:
+        yield Given(name, {}, given(records))
     yield Given("many-keys", {}, list(drawn(Dice("table-table", "many"), 60, topics=_SIDES, keys=MANY[:12], null=0.2)))
     for number in range(10):
         inputs = drawn(Dice("table-table", number), 26, topics=_SIDES, keys=("a", "b"), late=number * 3, null=0.3)
@@ -58,8 +58,8 @@ def foreign_key(_mode: str) -> Iterator[Given]:
         ("null-keys", "l/-=x:1@1 r/-=2@2 r/x=3@3 l/a=x:4@4"),
         ("moved-while-absent", "l/a=x:1@1 l/a=y:2@2 r/x=3@3 r/y=4@4 l/a=z:5@5 l/a=-@6"),
     ]
-    for name, inputs in rows:
-        yield Given(name, {}, given(inputs))
+    for name, records in rows:
+        yield Given(name, {}, given(records))
     for number in range(10):
         yield Given(f"drawn-{number}", {}, list(_pointing(Dice("foreign-key", number), late=number * 3)))
 
@@ -88,8 +88,8 @@ def regrouped(mode: str) -> Iterator[Given]:
         ("null-keys", "-=x:1@1 a=x:2@2 -=-@3"),
         ("down-to-nothing", "a=x:1@9 a=-@3 b=x:2@2 b=y:2@1"),
     ]
-    for name, inputs in rows:
-        yield Given(name, {}, given(inputs))
+    for name, records in rows:
+        yield Given(name, {}, given(records))
     groups = lambda dice, _number, _topic: f"{dice.pick(['x', 'y', 'z', ''])}:{1 + dice.below(3)}"  # noqa: E731
     for number in range(10):
         inputs = drawn(

@@ -1,0 +1,255 @@
+"""Windowed aggregates at work: tumbling and hopping windows, and what all kinds share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from penstock.agents import timed
+from penstock.agents.batch import RecordBatch
+from penstock.agents.block import Block
+from penstock.agents.event_time import Derived, OperatorClock
+from penstock.agents.operators import Runtime
+from penstock.agents.stateful import state_keys
+from penstock.agents.timed import TimedOperator
+from penstock.agents.window_steps import WindowAggregate
+from penstock.tables.aggregates import FailedAt, Fields
+from penstock.tables.timed import NEVER, TimedPartition
+from penstock.tables.windowed import bounds, unpack, until
+from penstock.tables.windows import EveryUpdate, Hopping, Tumbling
+
+
+class WindowOperator(TimedOperator):
+    """A running result per key and window.
+
+    Attributes:
+        lag: a window is closed once time is this many ms past its end.
+        keep: its row is deleted so many ms later.
+    """
+
+    def __init__(self, where: str, runtime: Runtime, step: WindowAggregate, clock: OperatorClock) -> None:
+        super().__init__(where, runtime, step.table, clock)
+        self.aggregation, self.emit = step.aggregation, step.emit
+        self.updates = isinstance(step.emit, EveryUpdate)
+        self._results = self.updates or not isinstance(step.aggregation, Fields)
+        """A fold's result may be None, which deletes the row."""
+        self.lag = step.window.grace_ms
+        self.keep = 0
+
+    # ---- results
+
+    def fold(self, block: Block, rows: dict[bytes, Any], keys: list[bytes], at: Sequence[int] | None) -> list[Any]:
+        """Values into the rows of windows.
+
+        Args:
+            block: the records.
+            rows: holds the windows' rows.
+            keys: of the rows, in order.
+            at: for each of them the row of the block whose value goes in. None: one for one.
+
+        Returns:
+            The results after each; none where they are not needed.
+        """
+        values = block.values if at is None else [block.values[i] for i in at]
+        try:
+            if self._results:
+                return self.aggregation.run(rows, keys, values)
+            self.aggregation.add(rows, keys, values)
+        except FailedAt as failed:
+            cause = failed.__cause__ if isinstance(failed.__cause__, Exception) else failed
+            raise self.raised(block, failed.index if at is None else at[failed.index], cause) from cause
+        return []
+
+    def send(
+        self, block: Block, keys: list[bytes], results: list[Any], stamps: list[int], at: Sequence[int] | None
+    ) -> None:
+        """Updates to the steps behind."""
+        batch, headers = block.batch, block.headers()
+        if at is not None:
+            headers = None if headers is None else [headers[i] for i in at]
+        rows = range(len(block)) if block.rows is None else block.rows
+        places = rows if at is None else [rows[i] for i in at]
+        dense = at is None and block.rows is None
+        offsets = batch.offsets if dense else [batch.offsets[place] for place in places]
+        source = places
+        if type(batch) is Derived and batch.at is not None:
+            source = [batch.at[place] for place in places]
+        derived = Derived(
+            batch.topic, batch.partition, batch.start, batch.next, keys, results, stamps, offsets, headers,  # type: ignore[arg-type]
+            at=None if type(batch) is Derived and batch.at is None else source,
+        )  # fmt: skip
+        self.forward(Block(derived, results))
+
+    def send_rows(self, part: TimedPartition, keys: list[bytes], source: RecordBatch) -> None:
+        """Windows as they are by now to the steps behind."""
+        rows, view = part.rows, self.aggregation.view
+        place = max(source.next - 1, 0)
+        try:
+            results = [view(rows[key]) for key in keys]
+        except Exception as exc:
+            block = Block(RecordBatch(source.topic, part.partition, 0, 0, [], [], [], [place]), [None])
+            raise self.raised(block, 0, exc) from exc
+        stamps = [part.stamps[key] for key in keys]
+        derived = Derived(
+            source.topic, part.partition, source.start, source.next, keys, results, stamps, [place] * len(keys)  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.forward(Block(derived, results))
+
+    # ---- time
+
+    def pass_time(self, part: TimedPartition, source: RecordBatch, mark: int) -> int:
+        """See `TimedOperator.pass_time`."""
+        if mark == NEVER:
+            return 0
+        end, sent = until(mark - self.lag + 1), 0
+        if self.keep:
+            if not self.updates:
+                sent = self._close(part, end, source)
+            end = until(mark - self.lag - self.keep + 1)
+            if not self.updates:
+                end = min(end, part.time.emitted)
+        due = part.before(end, timed.SWEEP)
+        if due:
+            if not self.updates and not self.keep:
+                self.send_rows(part, due, source)
+            self.forget(part, due)
+        if len(due) < timed.SWEEP:
+            part.passed(end)
+        return max(sent, len(due))
+
+    def _close(self, part: TimedPartition, end: bytes, source: RecordBatch) -> int:
+        """Final results of windows whose rows are still needed."""
+        start = max(part.time.emitted, b"\0")
+        if start >= end:
+            return 0
+        due = part.before(end, timed.SWEEP, start)
+        part.time.emitted = end if len(due) < timed.SWEEP else due[-1] + b"\0"
+        if due:
+            self.send_rows(part, due, source)
+        return len(due)
+
+    def forget(self, part: TimedPartition, keys: list[bytes]) -> None:
+        """Windows that are past go."""
+        part.delete(keys)
+
+    def due_by(self, part: TimedPartition, mark: int) -> int:
+        """See `TimedOperator.due_by`."""
+        start = max(part.time.emitted, b"\0") if self.keep else b"\0"
+        due = part.before(until(mark - self.lag + 1), timed.SWEEP, start)
+        return unpack(due[-1])[1] + self.lag if due else NEVER
+
+
+def highest(stamps: dict[bytes, int], keys: Sequence[bytes], times: Sequence[int], results: Sequence[Any]) -> list[int]:
+    """Keep the highest event time of each row; that of each update. A result of None deletes its row."""
+    out = []
+    get = stamps.get
+    for key, time, result in zip(keys, times, results, strict=True):
+        high = get(key, NEVER)
+        if time > high:
+            stamps[key] = high = time
+        out.append(high)
+        if result is None:
+            stamps.pop(key, None)
+    return out
+
+
+class _Prefixes(dict[int, bytes]):
+    """The number of a window -> the bounds of its key. A dict's own lookup calls `__missing__`."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __missing__(self, number: int) -> bytes:
+        start = number * self._size
+        self[number] = found = bounds(start, start + self._size)
+        return found
+
+
+class TumblingOperator(WindowOperator):
+    """Tumbling windows: each record is in one. A batch whose records are all in time costs no more than a key."""
+
+    def __init__(self, where: str, runtime: Runtime, step: WindowAggregate, clock: OperatorClock) -> None:
+        super().__init__(where, runtime, step, clock)
+        assert isinstance(step.window, Tumbling)
+        self.size = step.window.size_ms
+
+    def run(self, block: Block) -> None:
+        state_keys(self, block)
+        block, stamps = self.in_time(block)
+        if not stamps:
+            return
+        size, part = self.size, self.part(block.batch.partition)
+        earliest, latest = min(stamps) // size, max(stamps) // size
+        if (earliest + 1) * size + self.lag <= self.clock.latest(part.time, block, stamps):
+            reach, times = size + self.lag, self.clock.each(part.time, block, stamps)
+            mask = [stamp - stamp % size + reach > time for stamp, time in zip(stamps, times, strict=True)]
+            self.clock.seen(part.time, stamps)
+            if not all(mask):
+                block = self.without(block, mask, "after its window closed")
+                stamps = block.timestamps()
+                if not stamps:
+                    return
+        else:
+            self.clock.seen(part.time, stamps)
+        raw = block.raw_keys()
+        if earliest == latest:
+            prefix = bounds(earliest * size, (earliest + 1) * size)
+            keys = [prefix + key for key in raw]  # type: ignore[operator]
+        else:
+            prefixes = _Prefixes(size)
+            keys = [prefixes[stamp // size] + key for key, stamp in zip(raw, stamps, strict=True)]  # type: ignore[operator]
+        self.take(part, block, keys, stamps, None)
+
+    def take(
+        self, part: TimedPartition, block: Block, keys: list[bytes], stamps: list[int], at: Sequence[int] | None
+    ) -> None:
+        """Records into windows that are open."""
+        distinct = set(keys)
+        results = self.fold(block, part.load(distinct), keys, at)
+        if results:
+            highs = highest(part.stamps, keys, stamps, results)
+            part.touch(distinct)
+            if self.updates:
+                self.send(block, keys, results, highs, at)
+            return
+        known = part.stamps
+        get = known.get
+        for key, stamp in zip(keys, stamps, strict=True):
+            if stamp > get(key, NEVER):
+                known[key] = stamp
+        part.touch(distinct)
+
+
+class HoppingOperator(TumblingOperator):
+    """Hopping windows: each record is in several, the oldest first."""
+
+    def __init__(self, where: str, runtime: Runtime, step: WindowAggregate, clock: OperatorClock) -> None:
+        WindowOperator.__init__(self, where, runtime, step, clock)
+        assert isinstance(step.window, Hopping)
+        self.size, self.advance = step.window.size_ms, step.window.advance_ms
+
+    def run(self, block: Block) -> None:
+        state_keys(self, block)
+        block, stamps = self.in_time(block)
+        if not stamps:
+            return
+        size, advance, part = self.size, self.advance, self.part(block.batch.partition)
+        times = self.clock.each(part.time, block, stamps)
+        self.clock.seen(part.time, stamps)
+        keys: list[bytes] = []
+        at: list[int] = []
+        mask: list[bool] = []
+        made: dict[int, bytes] = {}
+        open_by = size + self.lag
+        for i, (key, stamp, time) in enumerate(zip(block.raw_keys(), stamps, times, strict=True)):
+            first = max(0, stamp - size + advance) // advance * advance
+            oldest = max(first, (time - open_by) // advance * advance + advance)  # of those still open
+            mask.append(oldest <= stamp)
+            for start in range(oldest, stamp + 1, advance):
+                prefix = made.get(start)
+                if prefix is None:
+                    prefix = made[start] = bounds(start, start + size)
+                keys.append(prefix + key)  # type: ignore[operator]
+                at.append(i)
+        if not all(mask):
+            self.without(block, mask, "after its windows closed")
+        if keys:
+            self.take(part, block, keys, [stamps[i] for i in at], at)
