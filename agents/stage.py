@@ -29,10 +29,12 @@ from penstock.agents.operators import (
 from penstock.agents.sinks import GroupByOperator, SinkOperator
 from penstock.agents.stage_time import StageTime, TimeRuntime
 from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
-from penstock.agents.table_stage import TableOperators, meets_itself
-from penstock.agents.table_steps import TableChanges, TableJoin
+from penstock.agents.table_stage import TableOperators, followers, meets_itself
+from penstock.agents.table_steps import TableChanges, TableJoin, WaitingJoin
 from penstock.agents.timed import TimedOperator
 from penstock.agents.timing import Timing
+from penstock.agents.versioned import AsOfJoinOperator
+from penstock.agents.waiting import WaitingJoinOperator
 from penstock.agents.window_kinds import window_operator
 from penstock.agents.window_steps import Late, WindowAggregate
 from penstock.tables.serdes import Serde, serde_of
@@ -193,7 +195,7 @@ class Stage:
                 self._too_late(source, entry)
             else:
                 for before in self._operators[source]:
-                    before.children.append(entry)
+                    followers(before, step).append(entry)
         if not isinstance(step, s.Repartition):
             self._operators[step] = [out]
             self._raw_of[step] = self._raw(step)
@@ -260,6 +262,12 @@ class Stage:
                 return AggregateOperator(where, runtime, step.table, step.aggregation)
             case s.ToTable():
                 return ToTableOperator(where, runtime, step.table)
+            case WaitingJoin():
+                waiting = WaitingJoinOperator(where, runtime, step, self.time.clock(step))
+                self.time.add_timed(step, waiting)
+                return waiting
+            case s.Join() if step.table.history is not None:
+                return AsOfJoinOperator(where, runtime, step.table, step.fn, step.left)
             case s.Join():
                 return JoinOperator(where, runtime, step.table, step.fn, step.left)
             case s.GlobalJoin():

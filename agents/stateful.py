@@ -94,6 +94,8 @@ class JoinOperator(Operator):
     ) -> None:
         super().__init__(where, runtime)
         self.table, self.fn, self.left = table, fn, left
+        self.shown = table.view
+        """What the function gets of a row."""
 
     def run(self, block: Block) -> None:
         keys = block.raw_keys()
@@ -106,7 +108,7 @@ class JoinOperator(Operator):
         if not self.left and None in found:
             hits = [row is not None for row in found]
             block, found = block.where(hits), [row for row in found if row is not None]
-        fn, view, left = self.fn, self.table.view, iter(block.values)
+        fn, view, left = self.fn, self.shown, iter(block.values)
         try:
             values = [fn(value, None if row is None else view(row)) for value, row in zip(left, found, strict=True)]
         except Exception as exc:

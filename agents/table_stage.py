@@ -11,6 +11,7 @@ from penstock.agents.operators import Operator, PassOperator, Runtime
 from penstock.agents.regrouped import TableAggregateOperator, TableGroupByOperator
 from penstock.agents.stateful import ToTableOperator
 from penstock.agents.table_joins import JoinedSide, TableJoinOperator, maker
+from penstock.agents.versioned import NewestSide, ToHistoryOperator
 from penstock.tables.serdes import Serde, serde_of
 from penstock.tables.specs import TableSpec
 
@@ -68,6 +69,8 @@ class TableOperators:
         """The operators of a step; None for one that has nothing to do with changes."""
         runtime, changed = self._runtime, step in self._changed
         match step:
+            case s.ToTable() if step.table.history is not None:
+                return _one(ToHistoryOperator(where, runtime, step.table))
             case s.ToTable() if changed:
                 return _one(ChangedTableOperator(where, runtime, step.table))
             case s.Aggregate() if changed:
@@ -127,7 +130,15 @@ class TableOperators:
         if isinstance(step, t.TableJoin) and not step.table.name:
             left, right = map(self._side, step.inputs)
             return JoinedSide(left, right, maker(step.kind, step.fn))
-        return StoredSide(self._runtime, _table(step))
+        table = _table(step)
+        return (StoredSide if table.history is None else NewestSide)(self._runtime, table)
+
+
+def followers(before: Operator, step: s.Step) -> list[Operator]:
+    """Where the operator of a step goes behind another one."""
+    if isinstance(before, ToHistoryOperator) and isinstance(step, t.FROM_CHANGES):
+        return before.changed
+    return before.children
 
 
 def _table(step: s.Step) -> TableSpec:

@@ -5,6 +5,7 @@ What flows into them are changes of rows, `penstock.agents.changes`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
 from penstock.agents import steps as s
@@ -29,6 +30,21 @@ class TableJoin(s.Step):
     kind: Kind
     fn: Callable[[Any, Any], Any]
     table: TableSpec
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WaitingJoin(s.Join):
+    """A join with a table that has a history, for which each record waits until time is `grace` past its own."""
+
+    name: str
+    grace: timedelta
+    waiting: TableSpec
+    """The records that wait."""
+
+    @property
+    def grace_ms(self) -> int:
+        """`grace` in ms."""
+        return self.grace // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,6 +137,8 @@ def kept(step: s.Step) -> TableSpec | None:
     """The table that a step writes."""
     if isinstance(step, s.Aggregate | s.ToTable | TableAggregate | Respond | ForeignJoin):
         return step.table
+    if isinstance(step, WaitingJoin):
+        return step.waiting if step.name else None
     return step.table if isinstance(step, TableJoin) and step.table.name else None
 
 

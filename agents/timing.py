@@ -4,13 +4,16 @@ from collections.abc import Iterable, Mapping
 
 from penstock.agents import steps as s
 from penstock.agents.event_time import Clock, Watermark
+from penstock.agents.table_steps import WaitingJoin
 from penstock.agents.window_steps import Late, WindowAggregate
 from penstock.tables.windows import CountWindow
 
 
 def keeps_time(step: s.Step) -> bool:
     """Whether a step has a clock."""
-    return isinstance(step, WindowAggregate) and not isinstance(step.window, CountWindow)
+    return isinstance(step, WaitingJoin) or (
+        isinstance(step, WindowAggregate) and not isinstance(step.window, CountWindow)
+    )
 
 
 class Timing:

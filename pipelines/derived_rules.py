@@ -1,6 +1,7 @@
 """Rules about tables that are made from tables."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from penstock.agents import steps as s
@@ -26,7 +27,7 @@ def derived_problems(topology: Topology) -> Iterator[Problem]:
                 what = "one record can change both of its sides, and a table is made from it that asks what rows were"
                 advice = "give the join a name=, so that its rows are kept"
                 yield Problem("table", f"{group.app_id}: {step.label}", step.location, what, advice)
-            for rule, what, advice in (*_sides(group, step), *_types(step), *_rows(step)):
+            for rule, what, advice in (*_sides(group, step), *_types(step), *_rows(step), *_waiting(step)):
                 yield Problem(rule, f"{group.app_id}: {step.label}", step.location, what, advice)
 
 
@@ -63,6 +64,21 @@ def _types(step: s.Step) -> Told:
         if not fits_or_none(actual, wanted):
             what = f"{label_of(step.by)} gives {name_of(actual)}, and the right table's keys are {name_of(wanted)}"
             yield "type", what, "make the right table's key from a row of the left one"
+
+
+def _waiting(step: s.Step) -> Told:
+    """A record waits only for rows that are then looked up as of its time, in a table that has a name."""
+    if not isinstance(step, t.WaitingJoin):
+        return
+    if not isinstance(step.grace, timedelta) or step.grace < timedelta(0):
+        yield "time", f"its grace is {step.grace!r}", "give a timedelta of 0 or more"
+    if not step.name:
+        yield "name", "the records that wait for its grace are kept in a table", "give the join a name="
+    if step.table.history is None:
+        what = f"table {step.table.name!r} has no history: a record that waits would meet a row of after its time"
+        yield "table", what, "declare the table with history=timedelta(...), or leave the grace out"
+    if codec(step.inputs[0].value_type) is MISSING:
+        yield _uncoded("waiting records", step.inputs[0].value_type, "give what makes them a value=TYPE")
 
 
 def _rows(step: s.Step) -> Told:

@@ -340,5 +340,6 @@ class _DrivenGroup:
         found: dict[Any, Any] = {}
         for partition in range(self.counts[self.spec.changelog(spec)]):
             for raw, row in self.runtime.table(spec, partition).items():
-                found[spec.key.decode(raw)] = spec.view(row)
+                if (shown := spec.view(row)) is not None:
+                    found[spec.key.decode(raw)] = shown
         return found

@@ -7,6 +7,7 @@ from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
 from penstock.tables.store import Store
 from penstock.tables.timed import TimedPartition
+from penstock.tables.versioned import VersionedPartition
 
 
 def table_partition(
@@ -24,6 +25,8 @@ def table_partition(
     if spec.state is not None:
         return TimedPartition(spec, topic, partition, store, spec.state)
     made: type[TablePartition] = TablePartition
+    if spec.history_ms is not None:
+        return VersionedPartition(spec, topic, partition, store)
     if spec.ttl_ms is not None:
         made = ExpiringPartition
     elif stamped:

@@ -11,7 +11,8 @@ from penstock.tables.serdes import Serde
 ENDLESS_MS = 2**63 - 1
 
 
-def _same(state: Any) -> Any:
+def itself(state: Any) -> Any:
+    """What a table has as its row."""
     return state
 
 
@@ -29,6 +30,7 @@ class TableSpec:
         everywhere: every worker holds all of its partitions: a global table.
         set_key: codec of the keys of a table of sets, whose rows are its members: `key` is that of (key, member) there.
         pairs: `key` is that of pairs, as tables of sets have them: rows are asked for by the first of the pair.
+        history: rows are histories (see `versioned`), which go so far back. Default None: they have none.
         ttl: how long a row lives after it was written, in event time; FOREVER where only some writes say so. Default
             None: rows do not expire, and no write can make one.
         state: codec of the states of a table that is keyed by time (see `timed`), whose rows are `Row`s of them.
@@ -38,13 +40,14 @@ class TableSpec:
     name: str
     key: Serde[Any]
     row: Serde[Any]
-    view: Callable[[Any], Any] = _same
+    view: Callable[[Any], Any] = itself
     key_type: Any = None
     value_type: Any = None
     source: str | None = None
     everywhere: bool = False
     set_key: Serde[Any] | None = None
     pairs: bool = False
+    history: timedelta | None = None
     ttl: timedelta | Literal["forever"] | None = None
     state: Serde[Any] | None = None
 
@@ -59,6 +62,11 @@ class TableSpec:
     def ttl_ms(self) -> int | None:
         """`ttl` in ms."""
         return ttl_ms(self.ttl)
+
+    @cached_property
+    def history_ms(self) -> int | None:
+        """`history` in ms."""
+        return None if self.history is None else self.history // timedelta(milliseconds=1)
 
     def changelog(self, app_id: str) -> str:
         """The topic that it is restored from."""

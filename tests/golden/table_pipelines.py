@@ -1,11 +1,12 @@
 """The table operators of the golden cases as pipelines."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 
-from penstock.pipelines import Count, Group, Pipeline, Stream, Table, Topic, nullable
+from penstock.pipelines import Count, Group, Pipeline, Stream, StreamTime, Table, Topic, nullable
 from tests.golden.cases import Case
 
 Value = int | str | None
@@ -99,6 +100,15 @@ def stream_table(group: Group, case: Case) -> Stream[Any, Any]:
     return stream.join(table, pair) if case.mode == "inner" else stream.left_join(table, pair)
 
 
+def as_of(group: Group, case: Case) -> Stream[Any, Any]:
+    table = group.table("rows", TABLE, history=timedelta(milliseconds=case.params["history"]))
+    stream, grace = group.stream(STREAM, clock=StreamTime()).filter(there), case.params["grace"]
+    verb: Any = stream.join if case.mode == "inner" else stream.left_join
+    waits = {} if grace is None else {"grace": timedelta(milliseconds=grace), "name": "waiting"}
+    joined: Stream[Any, Any] = verb(table, pair, **waits)
+    return joined
+
+
 def stream_global(group: Group, case: Case) -> Stream[Any, Any]:
     kept = Topic("table", key=str, value=nullable(int | str), compacted=True)
     table, stream = group.global_table("rows", kept), group.stream(STREAM).filter(there)
@@ -114,6 +124,7 @@ DECLARED: dict[str, Callable[[Group, Case], Stream[Any, Any]]] = {
     "regrouped": regrouped,
     "stream_table": stream_table,
     "stream_global": stream_global,
+    "as_of": as_of,
 }
 
 

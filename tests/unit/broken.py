@@ -207,6 +207,16 @@ not_kept = bid_rows.join(number_rows, both)
 derived.stream(Topic("elsewhere", key=str, value=int)).join(not_kept, lambda n, m: n, value=int)
 #! table: one record can change both of its sides -> Give the join a name=
 not_kept.join(bid_rows, rest).group_by("crossed", str)
+#! table: table 'no-history': history=datetime.timedelta(0) is no time -> Give a positive timedelta
+derived.table("no-history", Topic("no-history", key=str, value=int), history=timedelta(0))
+versions = derived.table("versions", Topic("versions", key=str, value=int), history=timedelta(1))
+to_join = derived.stream(Topic("to-join", key=str, value=int))
+#! name: the records that wait for its grace are kept in a table -> Give the join a name=
+to_join.join(versions, max, value=int, grace=timedelta(1))
+#! table: table 'number-rows' has no history: a record that waits would meet a row of after its time -> history=
+to_join.join(number_rows, max, value=int, grace=timedelta(1), name="waiting")
+#! time: its grace is datetime.timedelta(days=-1) -> Give a timedelta of 0 or more
+to_join.join(versions, max, value=int, grace=timedelta(-1), name="waiting-too")
 two_counts = pipeline.group("two-counts")
 left_rows = two_counts.table("left-rows", Topic("left-rows", key=str, value=int, partitions=2))
 right_rows = two_counts.table("right-rows", Topic("right-rows", key=str, value=int, partitions=3))
@@ -268,4 +278,4 @@ def assert_told(told: list[tuple[int, str, str]], source: str) -> None:
         ]
         assert hits, f"not told: {wanted}\ntold: {left}"
         left.remove(hits[0])
-    assert left == []
+    assert left == [], left

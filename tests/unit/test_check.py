@@ -70,6 +70,7 @@ def test_problems_come_in_the_order_of_their_lines_each_once(tmp_path: Path) -> 
         *("group", "name", "duplicate-name", "topic", "codec", "unknown-field", "type", "co-partition", "cycle"),
         *("table", "retraction"),
         "function",
+        "time",
     }
 
 
