@@ -8,6 +8,7 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.operators import Operator, Runtime
 from penstock.agents.stateful import AggregateOperator, state_keys
+from penstock.tables.retractions import snapshot
 from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
 
@@ -96,8 +97,8 @@ class ChangedAggregateOperator(AggregateOperator):
         distinct = set(keys)
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, StampedPartition)
-        rows, shown = part.load(distinct), self.aggregation.snapshot
-        before = {key: None if (row := rows[key]) is None else shown(row) for key in distinct}
+        rows, of = part.load(distinct), self.aggregation
+        before = {key: None if (row := rows[key]) is None else snapshot(of, row) for key in distinct}
         results = self._folded(block, rows, keys, 0, len(keys))
         olds = replaced(before, keys, results)
         times = latest(part.stamps, keys, block.timestamps(), olds)

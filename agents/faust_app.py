@@ -25,6 +25,7 @@ from penstock.agents.faust_reader import PartitionReader
 from penstock.agents.faust_security import credentials
 from penstock.agents.faust_snapshots import SnapshotTaker
 from penstock.agents.faust_tables import BatchTableManager
+from penstock.agents.faust_ticker import Ticker
 from penstock.agents.faust_topics import ensure_topics
 from penstock.agents.faust_watch import Watch
 from penstock.agents.group import GroupRuntime, GroupSpec
@@ -274,6 +275,8 @@ class GroupApp(faust.App):
         if self._taker is not None:
             self.add_future(self._taker.run())
         await self.add_runtime_dependency(self.watch)
+        if self.runtime.keeps_time:
+            await self.add_runtime_dependency(Ticker(self, loop=self.loop, beacon=self.beacon))
         # Whole batches live for milliseconds and are never cyclic; scanning them was a tenth to a third of the CPU.
         gc.collect()
         gc.freeze()

@@ -258,6 +258,16 @@ class GroupRuntime:
         self.checkpoint.leave(at, position, position)
         return True
 
+    @property
+    def overdue(self) -> bool:
+        """Whether more is due than one tick sends."""
+        return any(stage.time.overdue for stage in self.stages.values())
+
+    def awake(self) -> None:
+        """The process stood still for a while: nobody was quiet for that long."""
+        for stage in set(self.stages.values()):
+            stage.time.awake()
+
     def control(self, topic: str, partition: int, stamp: int, headers: RecordHeaders) -> None:
         """Add a control record to a partition of a repartition topic."""
         self.outbox.append_rows(topic, partition, [None], [None], [max(stamp, 0)], [headers])

@@ -14,7 +14,7 @@ from penstock.agents.changes import Changes, latest, replaced
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.agents.stateful import state_keys
 from penstock.tables.aggregates import FailedAt
-from penstock.tables.retractions import Retracting
+from penstock.tables.retractions import Retracting, snapshot
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
@@ -117,7 +117,7 @@ class TableAggregateOperator(Operator):
         assert isinstance(part, StampedPartition)
         olds, news = self._decoded(block)
         rows = part.load(distinct)
-        before = {key: None if (row := rows[key]) is None else self.aggregation.snapshot(row) for key in distinct}
+        before = {key: None if (row := rows[key]) is None else snapshot(self.aggregation, row) for key in distinct}
         try:
             results = self.aggregation.run_changes(rows, keys, olds, news)
         except FailedAt as at:

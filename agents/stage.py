@@ -32,7 +32,7 @@ from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, Join
 from penstock.agents.table_stage import TableOperators, followers, meets_itself
 from penstock.agents.table_steps import TableChanges, TableJoin, WaitingJoin
 from penstock.agents.timed import TimedOperator
-from penstock.agents.timing import Timing
+from penstock.agents.timing import Timing, keeps_time
 from penstock.agents.versioned import AsOfJoinOperator
 from penstock.agents.waiting import WaitingJoinOperator
 from penstock.agents.window_kinds import window_operator
@@ -255,7 +255,7 @@ class Stage:
                 return GroupByOperator(*sink, fn=step.fn)
             case WindowAggregate():
                 made = window_operator(where, runtime, step, self.time.clock)
-                if isinstance(made, TimedOperator):
+                if keeps_time(step):
                     self.time.add_timed(step, made)
                 return made
             case s.Aggregate():

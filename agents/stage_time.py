@@ -113,6 +113,11 @@ class StageTime:
         """Whether any step has a clock, or waits for what this stage tells it."""
         return bool(self._timed or self._announcers)
 
+    @property
+    def overdue(self) -> bool:
+        """Whether a step has more results due than it sent."""
+        return bool(self._behind)
+
     # ---- at work
 
     def runs(self, batch: RecordBatch) -> Iterator[RecordBatch]:

@@ -14,7 +14,7 @@ from penstock.agents.window_steps import WindowAggregate
 from penstock.tables.aggregates import FailedAt, Fields
 from penstock.tables.timed import NEVER, TimedPartition
 from penstock.tables.windowed import bounds, unpack, until
-from penstock.tables.windows import EveryUpdate, Hopping, Tumbling
+from penstock.tables.windows import Every, EveryUpdate, Hopping, Tumbling
 
 
 class WindowOperator(TimedOperator):
@@ -31,8 +31,65 @@ class WindowOperator(TimedOperator):
         self.updates = isinstance(step.emit, EveryUpdate)
         self._results = self.updates or not isinstance(step.aggregation, Fields)
         """A fold's result may be None, which deletes the row."""
+        self.interval = step.emit.interval_ms if isinstance(step.emit, Every) else None
         self.lag = step.window.grace_ms
         self.keep = 0
+
+    def run(self, block: Block) -> None:
+        state_keys(self, block)
+        block, stamps = self.in_time(block)
+        if not stamps:
+            return
+        part = self.part(block.batch.partition)
+        if self.interval is None:
+            self.windowed(part, block, stamps)
+        else:
+            self._by_interval(part, block, stamps, self.interval)
+
+    def windowed(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
+        """Records into their windows.
+
+        Args:
+            part: the table's.
+            block: records with keys.
+            stamps: their event times, none of them negative.
+        """
+        raise NotImplementedError
+
+    def _by_interval(self, part: TimedPartition, block: Block, stamps: list[int], interval: int) -> None:
+        """In runs, each up to the record with which time passes a multiple of the interval."""
+        times = self.clock.each(part.time, block, stamps)
+        if part.time.tick == NEVER and times[0] > NEVER:
+            part.time.tick = times[0] // interval
+        begin, number = 0, part.time.tick
+        for row, time in enumerate(times):
+            if time > NEVER and time // interval > number:
+                number = time // interval
+                rows = range(begin, row + 1)
+                some = block.take(rows, block.values[begin : row + 1])
+                self.windowed(part, some, stamps[begin : row + 1])
+                self._send_pending(part, block.batch, time)
+                begin = row + 1
+        if begin < len(stamps):
+            some = block.take(range(begin, len(stamps)), block.values[begin:]) if begin else block
+            self.windowed(part, some, stamps[begin:])
+
+    def _send_pending(self, part: TimedPartition, source: RecordBatch, time: int) -> int:
+        """What changed since the last multiple of the interval, where time passed another."""
+        assert self.interval is not None
+        number = time // self.interval
+        if part.time.tick == NEVER:
+            part.time.tick = number
+        if number <= part.time.tick:
+            return 0
+        part.time.tick = number
+        keys = sorted(part.recall_pending())
+        part.load(keys)
+        for at in range(0, len(keys), timed.SWEEP):
+            self.send_rows(part, keys[at : at + timed.SWEEP], source)
+        part.touch(keys)
+        part.pending.clear()
+        return len(keys)
 
     # ---- results
 
@@ -82,6 +139,8 @@ class WindowOperator(TimedOperator):
         """Windows as they are by now to the steps behind."""
         rows, view = part.rows, self.aggregation.view
         place = max(source.next - 1, 0)
+        if not (keys := [key for key in keys if rows[key] is not None]):
+            return
         try:
             results = [view(rows[key]) for key in keys]
         except Exception as exc:
@@ -99,17 +158,18 @@ class WindowOperator(TimedOperator):
         """See `TimedOperator.pass_time`."""
         if mark == NEVER:
             return 0
-        end, sent = until(mark - self.lag + 1), 0
+        sent = 0 if self.interval is None else min(self._send_pending(part, source, mark), 1)
+        end = until(mark - self.lag + 1)
         if self.keep:
             if not self.updates:
-                sent = self._close(part, end, source)
+                sent = max(sent, self._close(part, end, source))
             end = until(mark - self.lag - self.keep + 1)
             if not self.updates:
                 end = min(end, part.time.emitted)
         due = part.before(end, timed.SWEEP)
         if due:
             if not self.updates and not self.keep:
-                self.send_rows(part, due, source)
+                self._send_final(part, due, source)
             self.forget(part, due)
         if len(due) < timed.SWEEP:
             part.passed(end)
@@ -123,8 +183,16 @@ class WindowOperator(TimedOperator):
         due = part.before(end, timed.SWEEP, start)
         part.time.emitted = end if len(due) < timed.SWEEP else due[-1] + b"\0"
         if due:
-            self.send_rows(part, due, source)
+            self._send_final(part, due, source)
         return len(due)
+
+    def _send_final(self, part: TimedPartition, keys: list[bytes], source: RecordBatch) -> None:
+        """Windows that closed. One that was sent on as it is does not come again."""
+        if self.interval is not None:
+            pending = part.recall_pending()
+            keys = [key for key in keys if key in pending]
+            pending.difference_update(keys)
+        self.send_rows(part, keys, source)
 
     def forget(self, part: TimedPartition, keys: list[bytes]) -> None:
         """Windows that are past go."""
@@ -171,12 +239,9 @@ class TumblingOperator(WindowOperator):
         assert isinstance(step.window, Tumbling)
         self.size = step.window.size_ms
 
-    def run(self, block: Block) -> None:
-        state_keys(self, block)
-        block, stamps = self.in_time(block)
-        if not stamps:
-            return
-        size, part = self.size, self.part(block.batch.partition)
+    def windowed(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
+        """See `WindowOperator.windowed`."""
+        size = self.size
         earliest, latest = min(stamps) // size, max(stamps) // size
         if (earliest + 1) * size + self.lag <= self.clock.latest(part.time, block, stamps):
             reach, times = size + self.lag, self.clock.each(part.time, block, stamps)
@@ -204,6 +269,8 @@ class TumblingOperator(WindowOperator):
         """Records into windows that are open."""
         distinct = set(keys)
         results = self.fold(block, part.load(distinct), keys, at)
+        if self.interval is not None:
+            part.pending |= distinct
         if results:
             highs = highest(part.stamps, keys, stamps, results)
             part.touch(distinct)
@@ -226,12 +293,9 @@ class HoppingOperator(TumblingOperator):
         assert isinstance(step.window, Hopping)
         self.size, self.advance = step.window.size_ms, step.window.advance_ms
 
-    def run(self, block: Block) -> None:
-        state_keys(self, block)
-        block, stamps = self.in_time(block)
-        if not stamps:
-            return
-        size, advance, part = self.size, self.advance, self.part(block.batch.partition)
+    def windowed(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
+        """See `WindowOperator.windowed`."""
+        size, advance = self.size, self.advance
         times = self.clock.each(part.time, block, stamps)
         self.clock.seen(part.time, stamps)
         keys: list[bytes] = []

@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar, overload
 
@@ -16,13 +18,13 @@ from penstock.agents.partitioner import Partitioner
 from penstock.agents.sourced import SourceRestore
 from penstock.agents.topics import Topic
 from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
+from penstock.pipelines.driven import DrivenGroup, FaultPoint, Killed, Mine
 from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.rules import validated
 from penstock.pipelines.set_table import SetTable, gathered
 from penstock.pipelines.table import Table
 from penstock.tables.checkpoint import Owner
-from penstock.tables.memory import MemoryStores
 from penstock.tables.store import StoreFactory
 
 K = TypeVar("K")
@@ -68,8 +70,18 @@ class TopologyDriver:
         self._batch = batch
         self._loop: _Loop | None = None
         self._groups = {
-            g.name: _DrivenGroup(self, compile_group(self.topology, g.name), counts) for g in self.topology.groups
+            g.name: self._driven(compile_group(self.topology, g.name), counts) for g in self.topology.groups
         }
+
+    def _driven(self, spec: GroupSpec, declared: Mapping[str, int]) -> DrivenGroup:
+        counts = spec.resolve_partitions(declared)
+        for topic, count in counts.items():
+            self.broker.create(topic, count)
+        return DrivenGroup(
+            spec,
+            lambda disk, mine, fault: _DrivenWorker(self, spec, counts, disk, mine, fault),
+            lambda runtime: self.wait(runtime.stop()),
+        )
 
     def __enter__(self) -> "TopologyDriver":
         return self
@@ -80,7 +92,8 @@ class TopologyDriver:
     def close(self) -> None:
         """End agent bodies and close the stores."""
         for group in self._groups.values():
-            self.wait(group.runtime.stop())
+            for runtime in group.runtimes:
+                self.wait(runtime.stop())
         if self._loop is not None:
             self._loop.close()
             self._loop = None
@@ -155,24 +168,50 @@ class TopologyDriver:
             total += done
             if not checkpoint:
                 break
-            commits = sum(self.wait(group.runtime.checkpoint.run()) for group in groups)
+            commits = sum(self._checkpoint(group) for group in groups)
             commits += 0 if done else sum(group.tick() for group in groups)
         return total
 
     def late(self, group: str) -> Mapping[str, int]:
         """How many records each step of a group did not take because they were too late, or too far ahead of the wall
         clock, which is the virtual one here; since its start or its last crash."""
-        return dict(self._groups[group].runtime.late_records.counts)
+        found: Counter[str] = Counter()
+        for runtime in self._groups[group].runtimes:
+            found.update(runtime.late_records.counts)
+        return dict(found)
 
-    def crash(self, group: str) -> None:
+    def _checkpoint(self, group: DrivenGroup) -> int:
+        return sum(self.wait(runtime.checkpoint.run()) for runtime in group.runtimes)
+
+    def crash(self, group: str, *, before_step: int | None = None) -> None:
         """End a group as kill -9 would, and start it again from what was committed: what was staged is gone, its stores
-        are as the last checkpoint left them, and recovery replays the rest of the changelogs."""
-        self._groups[group].restart(lost=False)
+        are as the last checkpoint left them, and recovery replays the rest of the changelogs.
+
+        Args:
+            group: its name.
+            before_step: process what there is and let it die within the checkpoint of that, before this step of the
+                five (`docs/architecture.md`): 3 is after the changelog was sent and before the commit. Default None:
+                between two checkpoints.
+        """
+        driven = self._groups[group]
+        if before_step is not None:
+            driven.process(self._batch)
+            driven.fault.step = before_step
+            with suppress(Killed):
+                self._checkpoint(driven)
+            driven.fault.step = None
+        driven.restart(lost=False)
+
+    def rescale(self, group: str, workers: int) -> None:
+        """Spread a group's partitions over so many workers, after a checkpoint, each with an empty disk: their tables
+        are restored from the changelogs."""
+        self._checkpoint(self._groups[group])
+        self._groups[group].restart(lost=True, workers=workers)
 
     def rebalance(self, group: str) -> None:
         """Take all partitions from a group after a checkpoint, and give them to a member with an empty disk, which
         restores its tables from their changelogs."""
-        self.wait(self._groups[group].runtime.checkpoint.run())
+        self._checkpoint(self._groups[group])
         self._groups[group].restart(lost=True)
 
     # ---- out
@@ -268,33 +307,34 @@ class _Loop:
         self._loop.close()
 
 
-class _DrivenGroup:
-    """One group on the memory broker, holding all partitions."""
+class _DrivenWorker:
+    """One worker of a group on the memory broker, with the partitions whose numbers are `mine`."""
 
-    def __init__(self, driver: TopologyDriver, spec: GroupSpec, declared: Mapping[str, int]) -> None:
-        self.driver, self.spec = driver, spec
-        self.counts = spec.resolve_partitions(declared)
-        for topic, count in self.counts.items():
-            driver.broker.create(topic, count)
+    def __init__(
+        self,
+        driver: TopologyDriver,
+        spec: GroupSpec,
+        counts: Mapping[str, int],
+        disk: StoreFactory,
+        mine: Mine,
+        fault: FaultPoint,
+    ) -> None:
+        self.driver, self.spec, self.counts, self._mine = driver, spec, counts, mine
         self._needs_loop = any(isinstance(step, s.Agent) for stage in spec.stages for step in stage.steps)
-        self._disk: StoreFactory = MemoryStores()
-        self._start()
-
-    def _start(self) -> None:
         broker, app_id = self.driver.broker, self.spec.app_id
         transaction = MemoryTransaction(broker, app_id, self.spec.held)
         self.runtime = GroupRuntime(
-            self.spec, self._disk, transaction, transaction, wall=lambda: milliseconds(self.driver.now)
+            self.spec, disk, transaction, transaction, fault, wall=lambda: milliseconds(self.driver.now)
         )
         self.runtime.partitions = self.counts
         self._feed = GlobalFeed(self.runtime)
         committed = broker.offsets.get(app_id, {})
-        self._next = {(t, p): committed.get((t, p), 0) for t in self.spec.source_topics for p in range(self.counts[t])}
+        self._next = {(t, p): committed.get((t, p), 0) for t in self.spec.source_topics for p in self._numbers(t)}
         for table in self.spec.tables:
             if table.source is not None:
                 continue
             changelog = self.spec.changelog(table)
-            for partition in range(self.counts[changelog]):
+            for partition in self._numbers(changelog):
                 part = self.runtime.table(table, partition)
                 rest = broker.fetch(changelog, partition, part.position, broker.end(changelog, partition))
                 part.apply(rest.keys, rest.values, rest.next, headers=rest.headers)
@@ -302,11 +342,8 @@ class _DrivenGroup:
         for (topic, partition), start in restore.starts.items():
             restore.apply(broker.fetch(topic, partition, start, restore.ends[topic, partition] - start))
 
-    def restart(self, *, lost: bool) -> None:
-        self.driver.wait(self.runtime.stop())
-        if lost:
-            self._disk = MemoryStores()
-        self._start()
+    def _numbers(self, topic: str) -> list[int]:
+        return [partition for partition in range(self.counts[topic]) if self._mine(partition)]
 
     def process(self, limit: int) -> int:
         """One round over its partitions. Topics that fill joined tables go first, and alone while they have records."""
@@ -338,7 +375,9 @@ class _DrivenGroup:
     def rows(self, table: AnyTable) -> dict[Any, Any]:
         spec = table.spec
         found: dict[Any, Any] = {}
-        for partition in range(self.counts[self.spec.changelog(spec)]):
+        everywhere = spec.everywhere  # every worker has all of it
+        topic = self.spec.changelog(spec)
+        for partition in range(self.counts[topic]) if everywhere else self._numbers(topic):
             for raw, row in self.runtime.table(spec, partition).items():
                 if (shown := spec.view(row)) is not None:
                     found[spec.key.decode(raw)] = shown

@@ -14,6 +14,7 @@ from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import Topology
 from penstock.tables.aggregates import Fields
 from penstock.tables.serdes import fields_of
+from penstock.tables.windowed import Windowed
 
 
 def field_problems(topology: Topology) -> Iterator[Problem]:
@@ -115,6 +116,8 @@ def fits(actual: Any, wanted: Any) -> bool:
     a, w = typing.get_origin(actual) or actual, typing.get_origin(wanted) or wanted
     if not (isinstance(a, type) and isinstance(w, type)):
         return True
+    if a is Windowed and w is Windowed and typing.get_args(actual) and typing.get_args(wanted):
+        return fits(typing.get_args(actual)[0], typing.get_args(wanted)[0])
     if typing.is_typeddict(w) or typing.is_typeddict(a):
         return dict in (a, w)
     return issubclass(a, w) or (a is int and w is float)

@@ -14,7 +14,7 @@ from penstock.tables.serdes import Serde, windowed
 from penstock.tables.specs import TableSpec
 from penstock.tables.timed import Row, stamped
 from penstock.tables.windowed import Windowed
-from penstock.tables.windows import CountWindow, Emission, EveryUpdate, OnClose, Window, told
+from penstock.tables.windows import CountWindow, Emission, EveryUpdate, OnClose, Session, Sliding, Window, told
 
 if TYPE_CHECKING:
     from penstock.pipelines.group import Group
@@ -136,6 +136,7 @@ class WindowedStream(Generic[K, V]):
             key_type=key,
             value_type=result,
             state=made.row,
+            indexed=isinstance(window, Session | Sliding | CountWindow),
         )
         step = WindowAggregate(
             inputs=(source,),

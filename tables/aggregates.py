@@ -52,6 +52,11 @@ class Aggregator:
         """The result of a key's state."""
         return state[at]
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        """Add the state of later records, `other`, to that of earlier ones. Raises NotImplementedError where the
+        aggregate has no way to: it cannot be had of sessions."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Count(Aggregator):
@@ -73,6 +78,9 @@ class Count(Aggregator):
             out.append(state[at])
         return out
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        state[at] += other[at]
+
 
 class Sum(Aggregator):
     """The sum; 0 before the first number."""
@@ -86,6 +94,9 @@ class Sum(Aggregator):
                 state[at] += x
             out.append(state[at])
         return out
+
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        state[at] += other[at]
 
 
 class Mean(Aggregator):
@@ -106,6 +117,10 @@ class Mean(Aggregator):
     def result(self, state: Sequence[Any], at: int) -> Any:
         return state[at] / state[at + 1] if state[at + 1] else None
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        state[at] += other[at]
+        state[at + 1] += other[at + 1]
+
 
 class Min(Aggregator):
     """The least; None before the first."""
@@ -119,6 +134,10 @@ class Min(Aggregator):
             out.append(have)
         return out
 
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        if state[at] is None or (other[at] is not None and other[at] < state[at]):
+            state[at] = other[at]
+
 
 class Max(Aggregator):
     """The greatest; None before the first."""
@@ -131,6 +150,10 @@ class Max(Aggregator):
                 state[at] = have = x
             out.append(have)
         return out
+
+    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
+        if state[at] is None or (other[at] is not None and other[at] > state[at]):
+            state[at] = other[at]
 
 
 class Aggregation(Protocol):
@@ -155,8 +178,8 @@ class Aggregation(Protocol):
         """The result of a state."""
         ...
 
-    def snapshot(self, state: Any) -> Any:
-        """As `view`, of a state that is about to be changed in place."""
+    def merge(self, state: Any, other: Any) -> Any:
+        """One state of two, that of the earlier records first, which may be changed."""
         ...
 
 
@@ -297,9 +320,11 @@ class Fields:
         row = [a.result(state, at) for a, at in self._columns]
         return self.make(*row) if self._by_position else self.make(**dict(zip(self.names, row, strict=True)))
 
-    def snapshot(self, state: Any) -> Any:
-        """See `Aggregation.snapshot`."""
-        return self.view(state)
+    def merge(self, state: Any, other: Any) -> Any:
+        """See `Aggregation.merge`."""
+        for aggregator, at in self._columns:
+            aggregator.merge(state, other, at)
+        return state
 
 
 class Fold:
@@ -345,10 +370,10 @@ class Fold:
                     state = initial()
                 new = add(state, value)
             out.append(new)
-            rows[key] = new if self._safe(new, state) else row.decode(row.encode(new))
+            rows[key] = new if self.safe(new, state) else row.decode(row.encode(new))
         return out
 
-    def _safe(self, new: Any, before: Any) -> bool:
+    def safe(self, new: Any, before: Any) -> bool:
         """Whether a result can also be kept as the state: nothing will change it in place."""
         tp = type(new)
         frozen = self._frozen.get(tp)
@@ -360,9 +385,10 @@ class Fold:
         """See `Aggregation.view`."""
         return state
 
-    def snapshot(self, state: Any) -> Any:
-        """See `Aggregation.snapshot`."""
-        return state if self._safe(state, None) else self.row.decode(self.row.encode(state))
+    def merge(self, state: Any, other: Any) -> Any:
+        """See `Aggregation.merge`."""
+        assert self._merge is not None  # the rules see to it
+        return self._merge(state, other)
 
 
 _SCALARS = (type(None), bool, int, float, str, bytes)

@@ -6,7 +6,7 @@ from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
 from penstock.tables.store import Store
-from penstock.tables.timed import TimedPartition
+from penstock.tables.timed import IndexedPartition, TimedPartition
 from penstock.tables.versioned import VersionedPartition
 
 
@@ -23,7 +23,8 @@ def table_partition(
         stamped: the times of its rows are kept; not of one whose rows expire.
     """
     if spec.state is not None:
-        return TimedPartition(spec, topic, partition, store, spec.state)
+        timed = IndexedPartition if spec.indexed else TimedPartition
+        return timed(spec, topic, partition, store, spec.state)
     made: type[TablePartition] = TablePartition
     if spec.history_ms is not None:
         return VersionedPartition(spec, topic, partition, store)

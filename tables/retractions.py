@@ -53,6 +53,13 @@ def signed(aggregator: Aggregator) -> Signed | None:
     return _SIGNED.get(type(aggregator))
 
 
+def snapshot(aggregation: Aggregation, state: Any) -> Any:
+    """The result of a state that is about to be changed in place."""
+    if isinstance(aggregation, Fold) and not aggregation.safe(state, None):
+        return aggregation.row.decode(aggregation.row.encode(state))
+    return aggregation.view(state)
+
+
 class Retracting(Aggregation, Protocol):
     """An aggregation that can take rows out."""
 
@@ -146,5 +153,5 @@ class RetractFold(Fold):
                 else:
                     state = add(initial() if state is None and initial is not None else state, new)
             out.append(state)
-            rows[key] = state if state is None or self._safe(state, before) else row.decode(row.encode(state))
+            rows[key] = state if state is None or self.safe(state, before) else row.decode(row.encode(state))
         return out

@@ -35,6 +35,7 @@ class TableSpec:
             None: rows do not expire, and no write can make one.
         state: codec of the states of a table that is keyed by time (see `timed`), whose rows are `Row`s of them.
             Default None: it is not.
+        indexed: of such a table: what lies around a time is found by key, too.
     """
 
     name: str
@@ -50,6 +51,7 @@ class TableSpec:
     history: timedelta | None = None
     ttl: timedelta | Literal["forever"] | None = None
     state: Serde[Any] | None = None
+    indexed: bool = False
 
     @property
     def kind(self) -> str:

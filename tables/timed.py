@@ -1,8 +1,9 @@
 """A table partition whose rows are keyed by time: windows, and what waits for a join.
 
 A row's key is that of `Windowed`: end, start, key. So what time has passed lies at the beginning and is found by a
-range read. A row is the highest event time of the records that went in (8 bytes, ms, big-endian, signed) and then the
-state as the table's own codec writes it.
+range read. A row is the highest event time of the records that went in (8 bytes, ms, big-endian, signed; with all bits
+turned over while the row is yet to be sent on, see `pending`) and then the state as the table's own codec writes it;
+without one it holds its place only, and readers do not see it.
 
 What the operator knows of time is the row of the empty key, in the store and in the changelog, written in every
 checkpoint in which it changed: a store that is restored has the clock that its rows were closed by. (Tables that expire
@@ -11,8 +12,10 @@ keep theirs in the headers of changelog records: their users' keys may be empty.
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from heapq import merge
 from itertools import islice
 from struct import Struct as Packed
+from struct import pack, unpack
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,6 +29,8 @@ TIME = b""
 """The key of the row that has the operator's time."""
 NEVER = -(2**63)
 """Before any time."""
+HIDDEN = b"\xff" * 16
+"""What the keys begin with that are no window's; behind all that are."""
 _STAMP = Packed(">q")
 STAMP = _STAMP.size
 
@@ -67,7 +72,8 @@ def stamped(state: Serde[Any]) -> Serde[Any]:
         return _STAMP.pack(row.stamp) + encode(row.state)
 
     def unpacked(raw: bytes) -> Row:
-        return Row(_STAMP.unpack_from(raw)[0], decode(raw[STAMP:]))
+        stamp = _STAMP.unpack_from(raw)[0]
+        return Row(~stamp if stamp < 0 else stamp, decode(raw[STAMP:]))
 
     return replace(state, name=f"{state.name} with its time", encode=packed, decode=unpacked)
 
@@ -77,15 +83,17 @@ class TimedPartition(TablePartition):
 
     Attributes:
         stamps: row key -> highest event time, of the rows that are there.
+        pending: of an operator that sends rows on now and then: those that changed since, by `recall_pending`.
         time: what the operator knows of time; operators change it in place.
     """
 
-    __slots__ = ("_first", "_of_state", "_saved", "stamps", "time")
+    __slots__ = ("_first", "_of_state", "_recalled", "_saved", "pending", "stamps", "time")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
         super().__init__(spec, topic, partition, store)
         self._of_state = state
         self.stamps: dict[bytes, int] = {}
+        self.pending: set[bytes] = set()
         self._recall()
 
     def _recall(self) -> None:
@@ -93,6 +101,7 @@ class TimedPartition(TablePartition):
         self._saved = self.store.get_many([TIME])[0] or b""
         self.time = _decode(self._saved) if self._saved else OperatorTime(inputs={})
         self._first = b"\0"  # no row lies before it
+        self._recalled = False
 
     # ---- at a record
 
@@ -108,8 +117,9 @@ class TimedPartition(TablePartition):
                 if raw is None:
                     rows[key] = None
                 else:
-                    stamps[key] = _STAMP.unpack_from(raw)[0]
-                    rows[key] = self._decode(decode, key, raw[STAMP:])
+                    stamp = _STAMP.unpack_from(raw)[0]
+                    stamps[key] = ~stamp if NEVER < stamp < 0 else stamp
+                    rows[key] = self._decode(decode, key, raw[STAMP:]) if len(raw) > STAMP else None
         return rows
 
     def touch(self, keys: Collection[bytes]) -> None:
@@ -125,6 +135,19 @@ class TimedPartition(TablePartition):
             rows[key] = None
             stamps.pop(key, None)
         self._dirty.update(keys)
+        self.pending.difference_update(keys)
+
+    def recall_pending(self) -> set[bytes]:
+        """`pending`, with what a worker before this one left to be sent: found by one look through the rows."""
+        if not self._recalled:
+            self._recalled = True
+            stored = self.store.scan(b"\0", HIDDEN)
+            self.pending.update(key for key, raw in stored if NEVER < _STAMP.unpack_from(raw)[0] < 0)
+        return self.pending
+
+    def copy(self, state: Any) -> Any:
+        """A state that later records may change without changing this one."""
+        return self._of_state.decode(self._of_state.encode(state))
 
     def before(self, end: bytes, limit: int, start: bytes = b"\0") -> list[bytes]:
         """The keys of the first rows before `end`, in order, those changed since the last flush included; loaded.
@@ -136,11 +159,11 @@ class TimedPartition(TablePartition):
         """
         if end <= self._first:
             return []
-        dirty, rows = self._dirty, self.rows
+        dirty, stamps = self._dirty, self.stamps
         begin = max(self._first, start)
         stored = (key for key, _ in self.store.scan(begin, end) if key not in dirty)
         found = list(islice(stored, limit))
-        found += [key for key in dirty if begin <= key < end and rows[key] is not None]
+        found += [key for key in dirty if begin <= key < end and key in stamps]
         found.sort()
         del found[limit:]
         self.load(found)
@@ -154,8 +177,15 @@ class TimedPartition(TablePartition):
 
     def staged(self) -> list[tuple[bytes, bytes | None]]:
         """See `TablePartition.staged`; the time too, where it changed."""
-        rows, stamps, encode, pack = self.rows, self.stamps, self._of_state.encode, _STAMP.pack
-        staged = [(key, None if (row := rows[key]) is None else pack(stamps[key]) + encode(row)) for key in self._dirty]
+        rows, stamps, encode, stamped = self.rows, self.stamps, self._of_state.encode, _STAMP.pack
+        staged: list[tuple[bytes, bytes | None]] = []
+        pending = self.pending
+        for key in self._dirty:
+            row, stamp = rows[key], stamps.get(key)
+            if stamp is not None and key in pending:
+                stamp = ~stamp
+            raw = None if stamp is None else stamped(stamp) if row is None else stamped(stamp) + encode(row)
+            staged.append((key, raw))
         if staged:
             self._weigh(staged)
         time = _encode(self.time)
@@ -169,7 +199,7 @@ class TimedPartition(TablePartition):
         rows = self.rows
         for key, raw in staged:
             if raw is None:
-                del rows[key]
+                rows.pop(key, None)
             elif key == TIME:
                 self._saved = raw
         self._dirty = set()
@@ -183,7 +213,7 @@ class TimedPartition(TablePartition):
     def drop(self) -> None:
         """See `TablePartition.drop`."""
         super().drop()
-        self.stamps = {}
+        self.stamps, self.pending = {}, set()
         self._recall()
 
     def close(self) -> None:
@@ -205,7 +235,7 @@ class TimedPartition(TablePartition):
     ) -> None:
         """See `TablePartition.apply`."""
         super().apply(keys, values, position, offsets, headers=headers, bulk=bulk)
-        self.stamps = {}
+        self.stamps, self.pending = {}, set()
         self._recall()
 
     def _check(self, key: bytes, raw: bytes | None, where: str) -> None:
@@ -223,16 +253,83 @@ class TimedPartition(TablePartition):
         """See `TablePartition.items`: rows as `Row`."""
         rows, stamps, dirty = self.rows, self.stamps, self._dirty
         decode = self.spec.row.decode
-        begin = max(start, b"\0")
-        added = sorted(key for key in dirty if key >= begin and (end is None or key < end))
-        stored = ((key, raw) for key, raw in self.store.scan(begin, end) if key not in dirty)
-        at = 0
-        for key, raw in stored:
-            while at < len(added) and added[at] < key:
-                if rows[added[at]] is not None:
-                    yield added[at], Row(stamps[added[at]], rows[added[at]])
-                at += 1
-            yield key, self._decode(decode, key, raw)
-        for key in added[at:]:
-            if rows[key] is not None:
-                yield key, Row(stamps[key], rows[key])
+        begin, end = max(start, b"\0"), HIDDEN if end is None else min(end, HIDDEN)
+        added = [(key, Row(stamps[key], rows[key])) for key in dirty if begin <= key < end and rows[key] is not None]
+        stored = (
+            (key, self._decode(decode, key, raw))
+            for key, raw in self.store.scan(begin, end)
+            if len(raw) > STAMP and key not in dirty
+        )
+        yield from merge(stored, iter(sorted(added, key=_key)), key=_key)
+
+
+def _key(item: tuple[bytes, Any]) -> bytes:
+    return item[0]
+
+
+class IndexedPartition(TimedPartition):
+    """A partition in which what lies around a time is found by key, too.
+
+    Beside the rows it has one list of times for each key that has rows, under a key behind all windows. It is a row of
+    its own in the changelog.
+
+    Attributes:
+        index: key -> its list, of the keys asked for; empty where there is none. Operators change it in place, and
+            `reindex` the key.
+    """
+
+    __slots__ = ("_changed", "index")
+
+    def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
+        self.index: dict[bytes, list[int]] = {}
+        self._changed: set[bytes] = set()
+        super().__init__(spec, topic, partition, store, state)
+
+    def load_index(self, keys: Collection[bytes]) -> dict[bytes, list[int]]:
+        """`index`, with every key of `keys` in it."""
+        index = self.index
+        if missing := [key for key in keys if key not in index]:
+            for key, raw in zip(missing, self.store.get_many([HIDDEN + key for key in missing]), strict=True):
+                index[key] = _unpack_list(raw) if raw else []
+        return index
+
+    def reindex(self, keys: Iterable[bytes]) -> None:
+        """The lists of these keys were changed."""
+        self._changed.update(keys)
+
+    def staged(self) -> list[tuple[bytes, bytes | None]]:
+        """See `TablePartition.staged`; lists too."""
+        index = self.index
+        lists = [(HIDDEN + key, _pack_list(index[key]) if index[key] else None) for key in self._changed]
+        return lists + super().staged()
+
+    def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
+        """See `TablePartition.flush`."""
+        super().flush(staged, position)
+        for key in self._changed:
+            if not self.index[key]:
+                del self.index[key]
+        self._changed = set()
+
+    def release(self) -> None:
+        """See `TablePartition.release`."""
+        super().release()
+        self.index = {key: self.index[key] for key in self._changed}
+
+    def _recall(self) -> None:
+        super()._recall()
+        self.index, self._changed = {}, set()
+
+    def _check(self, key: bytes, raw: bytes | None, where: str) -> None:
+        if not key.startswith(HIDDEN):
+            super()._check(key, raw, where)
+        elif raw is not None and len(raw) % _STAMP.size:
+            raise self._strange(f"{where}, of key {key[:80]!r}, is not a list of times")
+
+
+def _pack_list(times: Sequence[int]) -> bytes:
+    return pack(f">{len(times)}q", *times)
+
+
+def _unpack_list(raw: bytes) -> list[int]:
+    return list(unpack(f">{len(raw) // _STAMP.size}q", raw))

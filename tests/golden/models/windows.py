@@ -53,8 +53,8 @@ def fixed(case: Case) -> list[list[list[Any]]]:
 
 def sliding(case: Case) -> list[list[list[Any]]]:
     """Both ends inclusive: for each record at t the window that ends at t, and the one from t + 1 if a record is in it;
-    records before `difference` share the window from 0. A window comes to be, and takes a record, while
-    end >= T - grace, and closes after that."""
+    records before `difference` share the window from 0. A record too late for every window makes none either. A window
+    comes to be, and takes a record, while end >= T - grace, and closes after that."""
     difference, grace = case.params["difference"], case.params["grace"]
     arrived: list[tuple[Input, int]] = []  # with T
     members: dict[tuple[str, Window], list[Input]] = {}
@@ -63,7 +63,8 @@ def sliding(case: Case) -> list[list[list[Any]]]:
         results = []
         if record.key is not None and record.value is not None:
             time = max(time, record.timestamp)
-            arrived.append((record, time))
+            if record.timestamp + difference >= time - grace:  # else it is in no window, and makes none
+                arrived.append((record, time))
             own = [(each, at) for each, at in arrived if each.key == record.key]
             for window in _sliding_windows({each.timestamp for each, _ in own}, difference):
                 inside = [r for r, at in own if window.start <= r.timestamp <= window.end and window.end >= at - grace]

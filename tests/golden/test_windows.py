@@ -1,0 +1,175 @@
+"""Windowed operators give what Kafka Streams gives: every result of every golden case, and in its order."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from penstock.pipelines import (
+    EveryUpdate,
+    Hopping,
+    OnClose,
+    Pipeline,
+    Session,
+    Sliding,
+    Stream,
+    StreamTime,
+    Topic,
+    TopologyDriver,
+    Tumbling,
+    Watermark,
+    Windowed,
+    nullable,
+)
+from tests.golden.cases import Case, Output, cases
+
+numbers = Topic("in", key=str, value=nullable(int | str))
+texts = Topic("out", key=Windowed[str], value=nullable(str))
+counts = Topic("out", key=Windowed[str], value=nullable(int))
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+"""Behind all times of the cases."""
+
+STEMS = [
+    *(f"{kind}_{mode}" for kind in ("tumbling", "hopping", "session") for mode in ("update", "final")),
+    "clean_sliding_update",
+    "clean_sliding_final",
+]
+CASES = [case for stem in STEMS for case in cases(stem)]
+
+
+def ms(n: int) -> timedelta:
+    return timedelta(milliseconds=n)
+
+
+def append(so_far: str, value: Any) -> str | None:
+    text = "null" if value is None else str(value)
+    return None if value == "!" else f"{so_far},{text}" if so_far else text
+
+
+def merge(first: str, second: str) -> str:
+    return f"{first},{second}"
+
+
+def window_of(case: Case) -> Any:
+    params = case.params
+    grace = ms(params["grace"])
+    match case.operator:
+        case "tumbling":
+            return Tumbling(ms(params["size"]), grace=grace)
+        case "hopping":
+            return Hopping(ms(params["size"]), ms(params["advance"]), grace=grace)
+        case "session":
+            return Session(ms(params["gap"]), grace=grace)
+    return Sliding(ms(params["difference"]), grace=grace)
+
+
+def pipeline_of(case: Case, clock: Any) -> tuple[Pipeline, Any]:
+    pipeline = Pipeline("p")
+    stream: Stream[str, Any] = pipeline.group("g").stream(numbers, clock=clock)
+    windows: Any = stream.window(window_of(case))
+    emit = EveryUpdate() if case.mode == "update" else OnClose()
+    out: Any
+    if case.params["aggregate"] == "count":
+        result, out = windows.count("made", emit=emit), counts
+    else:
+        result, out = windows.fold("made", str, append, merge=merge, value=str, emit=emit), texts
+    result.to(out)
+    return pipeline, out
+
+
+def shown(driver: TopologyDriver, out: Any) -> list[Output]:
+    return [
+        Output(r.key.key, r.value, r.timestamp, r.key.start, r.key.end)
+        for p in range(driver_partitions(driver))
+        for r in driver.read(out)
+        if r.partition == p
+    ]
+
+
+def driver_partitions(driver: TopologyDriver) -> int:
+    return len(driver.broker.topics["out"])
+
+
+def send(driver: TopologyDriver, case: Case, start: int = 0, end: int | None = None) -> None:
+    """A null key is an error, and a null value of sliding windows no part of them: both move a source's watermark, and
+    not stream time."""
+    for given in case.inputs[start:end]:
+        if given.key is not None and (given.value is not None or case.operator != "sliding"):
+            driver.send(numbers, given.value, key=given.key, timestamp=given.timestamp)
+
+
+def plain(outputs: Any) -> list[tuple[Any, ...]]:
+    return [(o.key, o.value, o.timestamp, o.start, o.end) for o in outputs]
+
+
+CLOCKS: dict[str, Callable[[], Any]] = {"stream-time": StreamTime, "watermark": Watermark}
+"""On one partition without filters, both are the same."""
+
+
+@pytest.mark.parametrize("batch", [1, 3, 1000])
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_results_are_kafka_streams_own(case: Case, clock: str, batch: int) -> None:
+    pipeline, out = pipeline_of(case, CLOCKS[clock]())
+    with TopologyDriver(pipeline, partitions=1, batch=batch, start=NOW) as driver:
+        send(driver, case)
+        assert plain(shown(driver, out)) == plain(case.outputs)
+
+
+# ---- the same, however a worker fares
+
+
+def stopped(driver: TopologyDriver) -> None:
+    """Stopped and started again, by a worker with an empty disk."""
+    driver.process()
+    driver.rebalance("g")
+
+
+def killed(driver: TopologyDriver) -> None:
+    """Killed after the changelog was sent and before the commit, then once more between two checkpoints."""
+    driver.crash("g", before_step=3)
+    driver.process(checkpoint=False)
+    driver.crash("g")
+
+
+@pytest.mark.parametrize("interrupted", [stopped, killed])
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_results_do_not_depend_on_what_befalls_the_worker(
+    case: Case, clock: str, interrupted: Callable[[TopologyDriver], None]
+) -> None:
+    pipeline, out = pipeline_of(case, CLOCKS[clock]())
+    with TopologyDriver(pipeline, partitions=1, start=NOW) as driver:
+        half = len(case.inputs) // 2
+        send(driver, case, 0, half)
+        interrupted(driver)
+        send(driver, case, half)
+        interrupted(driver)
+        assert plain(shown(driver, out)) == plain(case.outputs)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_results_do_not_depend_on_how_many_workers_there_are(case: Case, clock: str) -> None:
+    """Three partitions, so the results are not those of one: the same as by one worker that nothing befell."""
+    by_workers = []
+    for scales in ([], [3, 2]):
+        pipeline, out = pipeline_of(case, CLOCKS[clock]())
+        with TopologyDriver(pipeline, partitions=3, start=NOW) as driver:
+            third = len(case.inputs) // 3
+            for number, begin in enumerate(range(0, 3 * third, third) if third else [0]):
+                if 0 < number <= len(scales):
+                    driver.rescale("g", workers=scales[number - 1])
+                send(driver, case, begin, begin + third if number < 2 and third else None)
+                driver.process()
+            for partition in range(3):  # so that everything closes
+                last = max(given.timestamp for given in case.inputs) + 1000
+                driver.send(numbers, 1, key="last", timestamp=last, partition=partition)
+            found: dict[str, list[Any]] = {}
+            for output in plain(shown(driver, out)):
+                found.setdefault(output[0], []).append(output)
+            by_workers.append(found)
+    assert by_workers[0] == by_workers[1]
+    assert "a" in by_workers[0] or not any(output.key == "a" for output in case.outputs)
