@@ -11,7 +11,9 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.changes import parted
 from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
+from penstock.agents.distinct import DistinctOperator
 from penstock.agents.event_time import Clock
+from penstock.agents.keyed_steps import Distinct, Process
 from penstock.agents.operators import (
     BranchOperator,
     FilterOperator,
@@ -26,6 +28,7 @@ from penstock.agents.operators import (
     SelectKeyOperator,
     SourceOperator,
 )
+from penstock.agents.process import ProcessOperator
 from penstock.agents.sinks import GroupByOperator, SinkOperator
 from penstock.agents.stage_time import StageTime, TimeRuntime
 from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
@@ -93,6 +96,8 @@ class StageSpec:
         return tuple(name for name in made if name)
 
 
+SAME_VALUES = s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable | TableChanges | Distinct
+"""Steps that replace no value."""
 STEP = "step "
 """Before a step's label, where it is a function's name."""
 
@@ -218,7 +223,7 @@ class Stage:
 
     def _raw(self, step: s.Step) -> Serde[Any] | None:
         """The codec whose bytes the values still are; None once a step replaced them."""
-        if isinstance(step, s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable | TableChanges):
+        if isinstance(step, SAME_VALUES):
             first, *others = (self._raw_of[source] for source in step.inputs)
             return first if all(other == first for other in others) else None
         return self._raw_of[step.inputs[0].inputs[0]] if isinstance(step, Late) else None
@@ -262,6 +267,14 @@ class Stage:
                 return AggregateOperator(where, runtime, step.table, step.aggregation)
             case s.ToTable():
                 return ToTableOperator(where, runtime, step.table)
+            case Distinct():
+                return DistinctOperator(where, runtime, step.table)
+            case Process():
+                clock = self.time.clock(step) if keeps_time(step) else None
+                process = ProcessOperator(where, runtime, step, key, clock)
+                if clock is not None:
+                    self.time.add_timed(step, process)
+                return process
             case WaitingJoin():
                 waiting = WaitingJoinOperator(where, runtime, step, self.time.clock(step))
                 self.time.add_timed(step, waiting)

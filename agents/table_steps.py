@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
 from penstock.agents import steps as s
+from penstock.agents.keyed_steps import Distinct, Process
 from penstock.tables.aggregates import Aggregation
 from penstock.tables.serdes import Serde, serde_of
 from penstock.tables.sets import pair_serde
@@ -140,6 +141,14 @@ def kept(step: s.Step) -> TableSpec | None:
     if isinstance(step, WaitingJoin):
         return step.waiting if step.name else None
     return step.table if isinstance(step, TableJoin) and step.table.name else None
+
+
+def tables_of(step: s.Step) -> tuple[TableSpec, ...]:
+    """All tables that a step writes."""
+    if isinstance(step, Process):
+        return step.kept
+    table = step.table if isinstance(step, Distinct) else kept(step)
+    return () if table is None else (table,)
 
 
 def result(step: s.Step) -> TableSpec | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from penstock.agents import steps as s
 from penstock.agents.event_time import Clock, Watermark
+from penstock.agents.keyed_steps import Process
 from penstock.agents.table_steps import WaitingJoin
 from penstock.agents.window_steps import Late, WindowAggregate
 from penstock.tables.windows import CountWindow
@@ -11,6 +12,8 @@ from penstock.tables.windows import CountWindow
 
 def keeps_time(step: s.Step) -> bool:
     """Whether a step has a clock."""
+    if isinstance(step, Process):
+        return step.on_timer is not None or step.on_wall_timer is not None
     return isinstance(step, WaitingJoin) or (
         isinstance(step, WindowAggregate) and not isinstance(step.window, CountWindow)
     )

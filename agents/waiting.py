@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple
 
-import msgspec
-
 from penstock.agents import timed
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
@@ -19,7 +17,7 @@ from penstock.agents.operators import Runtime
 from penstock.agents.table_steps import WaitingJoin
 from penstock.agents.timed import TimedOperator
 from penstock.agents.versioned import AsOfJoinOperator
-from penstock.tables.serdes import Serde, serde_of, windowed
+from penstock.tables.serdes import Serde, msgpack, serde_of, windowed
 from penstock.tables.specs import TableSpec
 from penstock.tables.timed import NEVER, TimedPartition, stamped
 from penstock.tables.windowed import Windowed, bounds, unpack, until
@@ -28,8 +26,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 ALL = 2**31
 """More rows than a partition can wait with in memory."""
 
-_write = msgspec.msgpack.Encoder().encode
-_read = msgspec.msgpack.Decoder(list[tuple[bytes | None, bytes, list[tuple[str, bytes | None]]]]).decode
+_LIST: Serde[Any] = msgpack(list[tuple[bytes | None, bytes, list[tuple[str, bytes | None]]]])
 
 
 class Waiter(NamedTuple):
@@ -54,10 +51,10 @@ def waiters(value: Serde[Any]) -> Serde[Any]:
     encode, decode = value.encode, value.decode
 
     def write(each: Sequence[Waiter]) -> bytes:
-        return _write([(waiter.key, encode(waiter.value), list(waiter.headers)) for waiter in each])
+        return _LIST.encode([(waiter.key, encode(waiter.value), list(waiter.headers)) for waiter in each])
 
     def read(data: bytes) -> tuple[Waiter, ...]:
-        return tuple(Waiter(key, decode(raw), headers) for key, raw, headers in _read(data))
+        return tuple(Waiter(key, decode(raw), headers) for key, raw, headers in _LIST.decode(data))
 
     return Serde(f"waiting {value.name}", tuple, write, read)
 

@@ -3,7 +3,7 @@
 from penstock.agents import steps as s
 from penstock.agents.group import GroupSpec
 from penstock.agents.stage import StageSpec
-from penstock.agents.table_steps import Respond, TableJoin, kept
+from penstock.agents.table_steps import Respond, TableJoin, tables_of
 from penstock.pipelines.rules import validated
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.tables.specs import TableSpec
@@ -23,7 +23,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
     tables: dict[TableSpec, str] = {}
     for stage in group.stages:
         for step in stage.steps:
-            if (table := kept(step)) is not None:
+            for table in tables_of(step):
                 tables[table] = table.source or stage.topics[0]
     for spec, beside, _ in group.own_tables:
         tables[spec] = beside.name if beside is not None else _first_agent_topic(group)
@@ -80,7 +80,7 @@ def read_topic(group: GroupTopology, step: s.Repartition) -> str | None:
         return next(stage for stage in group.stages if step.inputs[0] in stage.steps).topics[0]
     for name in after.tables_read:
         for stage in group.stages:
-            if stage is not after and any(table.name == name for table in map(kept, stage.steps) if table):
+            if stage is not after and any(table.name == name for each in stage.steps for table in tables_of(each)):
                 return stage.topics[0]
     return None
 

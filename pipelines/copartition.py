@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 
 from penstock.agents import steps as s
 from penstock.agents import table_steps as t
+from penstock.agents.keyed_steps import Distinct, Process
 from penstock.agents.stage import StageSpec
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology
 
-Stateful = s.Aggregate | s.Join | s.ToTable | t.TableAggregate
+Stateful = s.Aggregate | s.Join | s.ToTable | t.TableAggregate | Distinct | Process
 
 
 def copartition_problems(topology: Topology) -> Iterator[Problem]:
@@ -75,8 +76,9 @@ def table_topic(group: GroupTopology, table: str) -> str | None:
     """The topic whose partitions a table follows."""
     for stage in group.stages:
         for step in stage.steps:
-            if (made := t.kept(step)) is not None and made.name == table:
-                return made.source or stage.topics[0]
+            for made in t.tables_of(step):
+                if made.name == table:
+                    return made.source or stage.topics[0]
     return None
 
 

@@ -44,6 +44,9 @@ def _sides(group: GroupTopology, step: s.Step) -> Told:
         yield "group", what, "declare the table in this group, from its topic"
     for before in step.inputs:
         table = t.result(before)
+        if table is None and not isinstance(before, s.Repartition):
+            what = f"it takes the table behind {before.label}, whose changes are not sent on"
+            yield "table", what, "send what is to be joined to a topic, and declare a table of that"
         if table is not None and table.ttl is not None:
             what = f"rows of table {table.name!r} expire, and nothing is sent on when they do"
             yield "table", what, "declare the table without a ttl, and send tombstones for rows that are to go"

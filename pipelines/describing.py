@@ -8,7 +8,7 @@ import msgspec
 
 from penstock.agents import steps as s
 from penstock.agents.stage import StageSpec
-from penstock.agents.table_steps import TableAggregate, kept
+from penstock.agents.table_steps import TableAggregate, tables_of
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import label_of, name_of
 from penstock.pipelines.topology import GroupTopology, Topology
@@ -128,8 +128,8 @@ def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
 
 def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDescription:
     inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.Repartition))
-    read = step.table if isinstance(step, s.Join | s.GlobalJoin) else kept(step)
-    table = None if read is None else read.name
+    tables = (step.table,) if isinstance(step, s.Join | s.GlobalJoin) else tables_of(step)
+    table = tables[0].name if tables else None
     return StepDescription(step.label, inputs, table, _written(group, step), _detail(step))
 
 

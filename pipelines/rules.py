@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.agents import steps as s
 from penstock.agents import table_steps as t
+from penstock.agents.keyed_steps import Process
 from penstock.agents.location import Location
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
@@ -108,6 +109,9 @@ def codecs(topology: Topology) -> Iterator[Problem]:
                     )
                     what = f"the {part}s of its repartition topic have no codec: their type is {_shown(step, part)}"
                     yield Problem("codec", node, step.location, what, advice)
+            if isinstance(step, Process) and step.table.row is MISSING:
+                what, advice = f"its state has no codec: it is {name_of(step.table.value_type)}", "pass state=TYPE"
+                yield Problem("codec", node, step.location, what, advice)
             if isinstance(step, s.Aggregate) and step.aggregation.row is MISSING:
                 advice = "annotate what the function returns, or pass value=TYPE"
                 what = f"the rows of its table have no codec: their type is {_shown(step, 'value')}"
@@ -152,6 +156,8 @@ def _functions(step: s.Step) -> tuple[Any, ...]:
         return (step.aggregation.step,)
     if isinstance(step, t.TableAggregate) and isinstance(step.aggregation, RetractFold):
         return (step.aggregation.step, step.aggregation.subtract)
+    if isinstance(step, Process):
+        return tuple(fn for fn in (step.fn, step.on_timer, step.on_wall_timer) if fn is not None)
     if isinstance(step, t.Subscribe):
         return (step.by,)
     return (step.fn,) if hasattr(step, "fn") else ()
@@ -173,7 +179,7 @@ def ownership(topology: Topology) -> Iterator[Problem]:
                     what, advice = "it joins a table that is not kept", "give the join that makes the table a name="
                 yield Problem("group", node, step.location, what, advice)
         for stage in group.stages:
-            filled = {table.name for table in map(t.kept, stage.steps) if table is not None}
+            filled = {table.name for step in stage.steps for table in t.tables_of(step)}
             for step in stage.steps:
                 if isinstance(step, s.Join) and step.table.name in filled:
                     node = f"{group.app_id}: {step.label}"

@@ -12,6 +12,7 @@ from penstock.agents.topics import Topic
 from penstock.agents.waiting import waiting_table
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
 from penstock.pipelines.global_table import GlobalTable
+from penstock.pipelines.keyed_verbs import KeyedVerbs
 from penstock.pipelines.table import Table
 from penstock.tables.aggregates import Aggregation, Aggregator, Fields, Fold
 from penstock.tables.serdes import Serde
@@ -31,7 +32,7 @@ TV = TypeVar("TV")
 S = TypeVar("S")
 
 
-class Stream(Generic[K, V]):
+class Stream(KeyedVerbs[K, V], Generic[K, V]):
     """Records on their way through a group. A value: using one twice sends its records both ways.
 
     Functions given to steps are plain functions of one record, called in the order of the partition; they must not

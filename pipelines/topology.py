@@ -9,7 +9,7 @@ from penstock.agents import steps as s
 from penstock.agents.location import Location
 from penstock.agents.stage import Inlet, StageSpec
 from penstock.agents.table_stage import changed_inputs
-from penstock.agents.table_steps import TableAggregate, kept
+from penstock.agents.table_steps import TableAggregate, kept, tables_of
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec
 from penstock.tables.checkpoint import Delivery
@@ -107,7 +107,7 @@ class GroupTopology:
     @property
     def tables(self) -> tuple[tuple[TableSpec, Location], ...]:
         """Every table with where it was declared."""
-        made = [(table, step.location) for step in self.steps if (table := kept(step)) is not None]
+        made = [(table, step.location) for step in self.steps for table in tables_of(step)]
         return (*made, *((spec, location) for spec, _, location in (*self.own_tables, *self.global_tables)))
 
     @property

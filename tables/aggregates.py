@@ -290,7 +290,6 @@ class Fields:
         return self._made(done)
 
     def _made(self, done: list[list[Any]]) -> list[Any]:
-        """The results from the aggregates' columns."""
         if self._by_position:
             return each_of(lambda left: list(map(self.make, left, *done[1:])), done[0])
         make, names = self.make, self.names
@@ -378,7 +377,7 @@ class Fold:
         tp = type(new)
         frozen = self._frozen.get(tp)
         if frozen is None:
-            frozen = self._frozen[tp] = _is_frozen(tp)
+            frozen = self._frozen[tp] = is_frozen(tp)
         return frozen and (new is not before or tp in _SCALARS)
 
     def view(self, state: Any) -> Any:
@@ -394,7 +393,7 @@ class Fold:
 _SCALARS = (type(None), bool, int, float, str, bytes)
 
 
-def _is_frozen(tp: type) -> bool:
+def is_frozen(tp: type) -> bool:
     if tp in _SCALARS or issubclass(tp, tuple):
         return True
     config = getattr(tp, "__struct_config__", None) or getattr(tp, "__dataclass_params__", None)

@@ -157,9 +157,10 @@ def test_files_stay_small() -> None:
 
 PIPELINES = """
     FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator Columns Count CountWindow Delivery Every
-    EveryUpdate GlobalTable Group GroupedTable Hopping Max Mean Min OnClose PenstockError Pipeline Problem Record
-    RecordError Serde Session SetTable Sliding Stream StreamTime Sum Table Topic Topology TopologyDriver TopologyError
-    Tumbling UnknownType Watermark WindowResults Windowed WindowedStream check json msgpack nullable
+    EveryUpdate GlobalTable Group GroupedTable Hopping Max Mean Min OnClose PenstockError Pipeline Problem
+    ProcessContext Processed Record RecordError Serde Session SetTable Sliding Stream StreamTime Sum Table Topic
+    Topology TopologyDriver TopologyError Tumbling UnknownType Watermark WindowResults Windowed WindowedStream check
+    json msgpack nullable
 """
 DEPLOY = """
     BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot

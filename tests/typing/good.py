@@ -18,6 +18,8 @@ from penstock.pipelines import (
     Max,
     Mean,
     Pipeline,
+    ProcessContext,
+    Processed,
     Record,
     SetTable,
     Stream,
@@ -162,6 +164,24 @@ class Fleet(msgspec.Struct, frozen=True):
     seats: float
 
 
+def visit(context: ProcessContext[str, int], flight: Flight) -> list[str]:
+    assert_type(context.key, str)
+    assert_type(context.state, int | None)
+    context.state = 5
+    context.set_timer(timedelta(minutes=1))
+    return [flight.carrier]
+
+
+def leave(context: ProcessContext[str, int]) -> None:
+    context.state = None
+
+
+visited_by = assert_type(stream.process("visits", visit, state=int, on_timer=leave), Processed[str, str, int])
+assert_type(visited_by.table, Table[str, int])
+assert_type(visited_by.filter(len), Stream[str, str])
+assert_type(stream.distinct("once", within=timedelta(hours=1)), Stream[str, Flight])
+rated = assert_type(group.table("rated", planes, history=timedelta(days=1)), Table[str, Plane])
+assert_type(stream.join(rated, seats_of, grace=timedelta(seconds=5), name="waiting"), Stream[str, int])
 assert_type(fleet.to_stream(), Stream[str, Plane | None])
 assert_type(fleet.join(summary.table, pair), Table[str, str])
 assert_type(fleet.left_join(summary.table, pair_if_known, name="pairs"), Table[str, str])

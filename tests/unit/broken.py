@@ -9,7 +9,7 @@ PREAMBLE = """
 from dataclasses import dataclass
 from datetime import timedelta
 import msgspec
-from penstock.pipelines import Count, Max, Mean, Pipeline, Stream, Sum, Topic
+from penstock.pipelines import Count, Max, Mean, Pipeline, ProcessContext, Stream, Sum, Topic
 
 class Bid(msgspec.Struct):
     item: str
@@ -207,6 +207,19 @@ not_kept = bid_rows.join(number_rows, both)
 derived.stream(Topic("elsewhere", key=str, value=int)).join(not_kept, lambda n, m: n, value=int)
 #! table: one record can change both of its sides -> Give the join a name=
 not_kept.join(bid_rows, rest).group_by("crossed", str)
+def nothing(context: ProcessContext[str, object], n: int) -> list[int]:
+    return []
+#! codec: its state has no codec: it is Plain -> Pass state=TYPE
+derived.stream(numbers).process("no-state", nothing, state=Plain)
+made = derived.stream(Topic("processed", key=str, value=int)).process("processed", nothing, state=int)
+#! table: it takes the table behind process 'processed' (nothing), whose changes are not sent on -> and declare a table
+made.table.join(number_rows, max, value=int)
+#! function: it was given 5, which is not a function -> Give it a function
+derived.stream(numbers).process("no-function", nothing, state=int, on_timer=5)
+#! table: table 'at-once': ttl=datetime.timedelta(0) is less than a millisecond -> Give a positive timedelta
+derived.stream(numbers).distinct("at-once", within=timedelta(0))
+#! co-partition: its keys come from select_key(lambda) -> Use group_by(NAME, fn) instead
+derived.stream(numbers).select_key(lambda n: str(n), key=str).distinct("moved", within=timedelta(1))
 #! table: table 'no-history': history=datetime.timedelta(0) is no time -> Give a positive timedelta
 derived.table("no-history", Topic("no-history", key=str, value=int), history=timedelta(0))
 versions = derived.table("versions", Topic("versions", key=str, value=int), history=timedelta(1))
