@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.partition import TablePartition, prefix_end
 from penstock.tables.specs import TableSpec, ttl_ms
+from penstock.tables.stamped import StampedPartition
+from penstock.tables.versioned import VersionedPartition
 
 if TYPE_CHECKING:
     from penstock.agents.global_rows import GlobalRows
@@ -103,7 +105,8 @@ class TableView:
         """The row of a key on the partition at hand."""
         raw = self.spec.key.encode(key)
         row = self._part().load((raw,))[raw]
-        return default if row is None else self.spec.view(row)
+        shown = None if row is None else self.spec.view(row)
+        return default if shown is None else shown
 
     def put(self, key: Any, row: Any, ttl: Any = None) -> None:
         """Write the row of a key; None deletes it.
@@ -118,6 +121,13 @@ class TableView:
         part, lives = self._part(), ttl_ms(ttl)
         if isinstance(part, ExpiringPartition):
             part.renew(raw, lives)
+        elif isinstance(part, StampedPartition | VersionedPartition):
+            what = f"table {self.spec.name!r} has a history, which a body does not see"
+            if isinstance(part, StampedPartition):
+                what = (
+                    f"other tables are made from table {self.spec.name!r}, and would not see what a body writes to it"
+                )
+            raise TypeError(f"{what}; send the row to the topic that the table is filled from")
         elif lives is not None:
             raise TypeError(f"rows of table {self.spec.name!r} do not expire; declare it with ttl=, or ttl=FOREVER")
         part.rows[raw] = row
@@ -126,4 +136,5 @@ class TableView:
     def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
         """The (key, row) pairs of the partition at hand within bounds, in the order of the encoded keys."""
         for raw, row in self._part().items(*bounds(self.spec, start, end, prefix)):
-            yield self.spec.key.decode(raw), self.spec.view(row)
+            if (shown := self.spec.view(row)) is not None:
+                yield self.spec.key.decode(raw), shown

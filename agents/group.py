@@ -21,7 +21,8 @@ from penstock.agents.timing import Timing
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
-from penstock.tables.expiring import end_era, table_partition
+from penstock.tables.expiring import end_era
+from penstock.tables.kinds import table_partition
 from penstock.tables.memory_budget import RowBudget
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
@@ -39,6 +40,7 @@ class GroupSpec:
         stages: its stages.
         tables: its tables, and for each the name of a topic that it is co-partitioned with.
         everywhere: its global tables.
+        stamped: tables whose rows' times are kept, as joins of tables need them.
         reads: declared topics that it reads.
         writes: declared topics that it writes.
         repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
@@ -53,6 +55,7 @@ class GroupSpec:
     repartitions: Mapping[str, str | int]
     delivery: Delivery = Delivery.EXACTLY_ONCE
     everywhere: tuple[TableSpec, ...] = ()
+    stamped: frozenset[TableSpec] = frozenset()
 
     def stage_of(self, topic: str) -> StageSpec:
         """The stage that reads a topic."""
@@ -309,6 +312,17 @@ class GroupRuntime:
             elif len(rows):
                 self.outbox.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
+    def emit_to(
+        self,
+        topic: str,
+        partition: int,
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
+    ) -> None:
+        """As `emit`, to one partition."""
+        self.outbox.append_rows(topic, partition, keys, values, timestamps, None)
+
     # ---- tables
 
     def table(self, table: TableSpec, partition: int) -> TablePartition:
@@ -322,7 +336,8 @@ class GroupRuntime:
             store = self._opened(table, partition, count)
             if table.ttl is None:
                 end_era(store)
-            part = table_partition(table, self.spec.changelog(table), partition, store)
+            stamped = table in self.spec.stamped
+            part = table_partition(table, self.spec.changelog(table), partition, store, stamped=stamped)
             self._parts[table.name, partition] = part
         return part
 

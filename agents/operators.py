@@ -33,6 +33,17 @@ class Runtime(Protocol):
         """Collect records for a topic; they leave with the next checkpoint."""
         ...
 
+    def emit_to(
+        self,
+        topic: str,
+        partition: int,
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        timestamps: list[int],
+    ) -> None:
+        """As `emit`, to one partition."""
+        ...
+
     def table(self, table: TableSpec, partition: int) -> TablePartition:
         """A partition of a table."""
         ...

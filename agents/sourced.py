@@ -19,6 +19,7 @@ from penstock.agents.stateful import ToTableOperator, state_keys
 from penstock.tables.checkpoint import Partition
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
+from penstock.tables.stamped import StampedPartition, stamp_headers
 
 log = logging.getLogger("penstock.recovery")
 
@@ -44,7 +45,8 @@ class TopicRows:
             RecordError: a record does not decode, or has no key. Nothing of the batch is written.
         """
         keys = state_keys(self._table, Block(batch, self._source.decode(batch)))
-        part.apply(keys, batch.values, batch.next, bulk=bulk)
+        times = stamp_headers(batch.timestamps) if isinstance(part, StampedPartition) else None
+        part.apply(keys, batch.values, batch.next, headers=times, bulk=bulk)
 
 
 class SourceRestore:

@@ -8,9 +8,12 @@ from typing import Any, Protocol
 from penstock.agents import steps as s
 from penstock.agents.agent_stream import AgentOperator
 from penstock.agents.batch import RecordBatch
+from penstock.agents.changes import parted
 from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
+from penstock.agents.distinct import DistinctOperator
 from penstock.agents.event_time import Clock
+from penstock.agents.keyed_steps import Distinct, Process
 from penstock.agents.operators import (
     BranchOperator,
     FilterOperator,
@@ -25,11 +28,16 @@ from penstock.agents.operators import (
     SelectKeyOperator,
     SourceOperator,
 )
+from penstock.agents.process import ProcessOperator
 from penstock.agents.sinks import GroupByOperator, SinkOperator
 from penstock.agents.stage_time import StageTime, TimeRuntime
 from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
+from penstock.agents.table_stage import TableOperators, followers, meets_itself
+from penstock.agents.table_steps import TableChanges, TableJoin, WaitingJoin
 from penstock.agents.timed import TimedOperator
 from penstock.agents.timing import Timing, keeps_time
+from penstock.agents.versioned import AsOfJoinOperator
+from penstock.agents.waiting import WaitingJoinOperator
 from penstock.agents.window_kinds import window_operator
 from penstock.agents.window_steps import Late, WindowAggregate
 from penstock.tables.serdes import Serde, serde_of
@@ -37,7 +45,7 @@ from penstock.tables.serdes import Serde, serde_of
 
 @dataclass(frozen=True, eq=False)
 class Inlet:
-    """A topic that a stage reads: `step` is a Source, or the GroupBy whose repartition topic it is."""
+    """A topic that a stage reads: `step` is a Source, or the step whose repartition topic it is."""
 
     topic: str
     step: s.Step
@@ -63,13 +71,13 @@ class StageSpec:
         name: of the stage and its Faust agent; unique in the group, derived from what it reads.
         inlets: what it reads.
         steps: its steps behind the inlets, each after its inputs.
-        repartition: GroupBy step -> name of its repartition topic.
+        repartition: a step that ends it -> name of its repartition topic.
     """
 
     name: str
     inlets: tuple[Inlet, ...]
     steps: tuple[s.Step, ...]
-    repartition: Mapping[s.GroupBy, str]
+    repartition: Mapping[s.Repartition, str]
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -83,10 +91,13 @@ class StageSpec:
 
     @property
     def fills(self) -> tuple[str, ...]:
-        """Tables that it copies a topic into."""
-        return tuple(step.table.name for step in self.steps if isinstance(step, s.ToTable))
+        """Tables that it copies a topic into, or that it joins from such."""
+        made = [step.table.name for step in self.steps if isinstance(step, s.ToTable | TableJoin)]
+        return tuple(name for name in made if name)
 
 
+SAME_VALUES = s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable | TableChanges | Distinct
+"""Steps that replace no value."""
 STEP = "step "
 """Before a step's label, where it is a function's name."""
 
@@ -127,6 +138,8 @@ class Stage:
         self._operators: dict[s.Step, list[Operator]] = {}
         self._key_of: dict[s.Step, Serde[Any]] = {}
         self._raw_of: dict[s.Step, Serde[Any] | None] = {}
+        self._tables = TableOperators(runtime, spec.steps, spec.repartition)
+        self._cut = any(map(meets_itself, spec.steps))
         for inlet in spec.inlets:
             self._open(inlet)
         for step in spec.steps:
@@ -137,9 +150,10 @@ class Stage:
         if batch.values:
             time = self.time
             for run in time.runs(batch):
-                for reader in self.readers[batch.topic]:
-                    time.reading = reader.inlet
-                    reader.read(run)
+                for part in parted(run) if self._cut else (run,):
+                    for reader in self.readers[batch.topic]:
+                        time.reading = reader.inlet
+                        reader.read(part)
             time.finish(batch)
             for agent in self.agents:
                 await agent.drain()
@@ -163,27 +177,32 @@ class Stage:
             readers.append(shared)
             self._ways[shared] = way
         self.time.add_inlet(inlet.step, inlet.topic, shared)
-        # A GroupBy is the end of one stage and an inlet of another, or of this same one.
+        # A repartition is the end of one stage and an inlet of another, or of this same one.
         self._operators.setdefault(inlet.step, []).append(shared)
         self._key_of[inlet.step] = inlet.key
         self._raw_of[inlet.step] = inlet.value
 
     def _add(self, step: s.Step) -> None:
         self._key_of.setdefault(step, self._key_after(step))
-        operator = _named(self._operator(step), step.label)
+        made = self._tables.make(step, self._where(step))
+        out = made.exit if made else self._operator(step)
+        if isinstance(step, s.Repartition):
+            self.time.add_repartition(step, self.spec.repartition[step])
         if isinstance(step, s.Branch):
-            self._branches(step, operator)
-        for source in step.inputs:
+            self._branches(step, out)
+        entries = [_named(entry, step.label) for entry in (made.entries if made else (out,))]
+        for at, source in enumerate(step.inputs):
+            entry = entries[at if len(entries) > 1 else 0]
             if isinstance(step, s.Arm):
                 branch = self._operators[source][0]
-                branch.children[step.index] = operator
+                branch.children[step.index] = entry
             elif isinstance(step, Late):
-                self._too_late(source, operator)
+                self._too_late(source, entry)
             else:
                 for before in self._operators[source]:
-                    before.children.append(operator)
-        if not isinstance(step, s.GroupBy):
-            self._operators[step] = [operator]
+                    followers(before, step).append(entry)
+        if not isinstance(step, s.Repartition):
+            self._operators[step] = [out]
             self._raw_of[step] = self._raw(step)
 
     def _too_late(self, source: s.Step, operator: Operator) -> None:
@@ -204,7 +223,7 @@ class Stage:
 
     def _raw(self, step: s.Step) -> Serde[Any] | None:
         """The codec whose bytes the values still are; None once a step replaced them."""
-        if isinstance(step, s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable):
+        if isinstance(step, SAME_VALUES):
             first, *others = (self._raw_of[source] for source in step.inputs)
             return first if all(other == first for other in others) else None
         return self._raw_of[step.inputs[0].inputs[0]] if isinstance(step, Late) else None
@@ -238,7 +257,6 @@ class Stage:
                 return SinkOperator(*self._sink(step, step.topic.name, step.topic.key_serde, step.topic.value_serde))
             case s.GroupBy():
                 sink = self._sink(step, self.spec.repartition[step], serde_of(step.key_type), serde_of(step.value_type))
-                self.time.add_group_by(step, self.spec.repartition[step])
                 return GroupByOperator(*sink, fn=step.fn)
             case WindowAggregate():
                 made = window_operator(where, runtime, step, self.time.clock)
@@ -249,6 +267,20 @@ class Stage:
                 return AggregateOperator(where, runtime, step.table, step.aggregation)
             case s.ToTable():
                 return ToTableOperator(where, runtime, step.table)
+            case Distinct():
+                return DistinctOperator(where, runtime, step.table)
+            case Process():
+                clock = self.time.clock(step) if keeps_time(step) else None
+                process = ProcessOperator(where, runtime, step, key, clock)
+                if clock is not None:
+                    self.time.add_timed(step, process)
+                return process
+            case WaitingJoin():
+                waiting = WaitingJoinOperator(where, runtime, step, self.time.clock(step))
+                self.time.add_timed(step, waiting)
+                return waiting
+            case s.Join() if step.table.history is not None:
+                return AsOfJoinOperator(where, runtime, step.table, step.fn, step.left)
             case s.Join():
                 return JoinOperator(where, runtime, step.table, step.fn, step.left)
             case s.GlobalJoin():

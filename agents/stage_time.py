@@ -53,17 +53,17 @@ class StageTime:
 
     def add_inlet(self, step: s.Step, topic: str, reader: SourceOperator) -> None:
         """A reader of the stage."""
-        if isinstance(step, s.GroupBy):
+        if isinstance(step, s.Repartition):
             self._repartitions.add(topic)
         marks = self._timing.watermarks(step) if self._timing.needed(step) else ()
         if not marks:
             return
         if reader.inlet is None:
-            upstream = (lambda: list(self._upstream(step))) if isinstance(step, s.GroupBy) else None
+            upstream = (lambda: list(self._upstream(step))) if isinstance(step, s.Repartition) else None
             reader.inlet = InletTime(self._timing.name(step), marks[0], self._runtime.wall, upstream)
         self._inlets[step] = topic, reader.inlet
 
-    def _upstream(self, step: s.GroupBy) -> Iterator[str]:
+    def _upstream(self, step: s.Repartition) -> Iterator[str]:
         """The names of what a repartition topic carries."""
         for source in inlets_of(step):
             count = self._runtime.partitions.get(self._timing.topic(source), 1)
@@ -93,7 +93,7 @@ class StageTime:
         self._timed.append((operator, topics, self._before(step)))
         self._steps[step] = operator
 
-    def add_group_by(self, step: s.GroupBy, topic: str) -> None:
+    def add_repartition(self, step: s.Repartition, topic: str) -> None:
         """The end of the stage in a repartition topic."""
         if self._timing.needed(step) and self._timing.watermarks(step):
             self._announcers.append((Announcer(topic, self._feeds(step)), self._before(step)))
@@ -102,7 +102,7 @@ class StageTime:
         """Steps of the stage that keep time and lie before this one."""
         found: set[TimedOperator] = set()
         for before in step.inputs:
-            if not isinstance(before, s.Source | s.GroupBy):
+            if not isinstance(before, s.Source | s.Repartition):
                 found |= self._before(before)
                 if before in self._steps:
                     found.add(self._steps[before])

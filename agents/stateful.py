@@ -94,17 +94,21 @@ class JoinOperator(Operator):
     ) -> None:
         super().__init__(where, runtime)
         self.table, self.fn, self.left = table, fn, left
+        self.shown = table.view
+        """What the function gets of a row."""
 
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
-        rows = self.runtime.table(self.table, block.batch.partition).load(set(keys))
-        self._joined(block, [rows[key] for key in keys])
+        keys = block.raw_keys()
+        distinct = set(keys)
+        distinct.discard(None)  # a record without a key has no row
+        rows = self.runtime.table(self.table, block.batch.partition).load(distinct)  # type: ignore[arg-type]
+        self._joined(block, [None if key is None else rows[key] for key in keys])
 
     def _joined(self, block: Block, found: list[Any]) -> None:
         if not self.left and None in found:
             hits = [row is not None for row in found]
             block, found = block.where(hits), [row for row in found if row is not None]
-        fn, view, left = self.fn, self.table.view, iter(block.values)
+        fn, view, left = self.fn, self.shown, iter(block.values)
         try:
             values = [fn(value, None if row is None else view(row)) for value, row in zip(left, found, strict=True)]
         except Exception as exc:

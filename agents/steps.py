@@ -6,7 +6,7 @@ identity. Nothing here runs; `penstock.agents.operators` does.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from penstock.agents.event_time import Clock, Watermark
 from penstock.agents.location import Location
@@ -123,12 +123,30 @@ class SelectKey(Step):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class GroupBy(Step):
-    """Another key, `fn(value)`, through a repartition topic named after the step."""
+class Repartition(Step):
+    """The end of one stage and an inlet of another: through the topic PIPELINE.GROUP-NAME-SUFFIX, by another key."""
 
     name: str
-    fn: Callable[[Any], Any]
     partitions: int | None = None
+    suffix: ClassVar[str] = "repartition"
+    """Of the topic's name."""
+
+    @property
+    def wire_type(self) -> Any:
+        """What the topic's values are."""
+        return self.value_type
+
+    @property
+    def stage(self) -> str:
+        """The name of the stage behind it."""
+        return self.name
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GroupBy(Repartition):
+    """Another key, `fn(value)`, through a repartition topic named after the step."""
+
+    fn: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,13 +4,19 @@ from collections.abc import Iterable, Mapping
 
 from penstock.agents import steps as s
 from penstock.agents.event_time import Clock, Watermark
+from penstock.agents.keyed_steps import Process
+from penstock.agents.table_steps import WaitingJoin
 from penstock.agents.window_steps import Late, WindowAggregate
 from penstock.tables.windows import CountWindow
 
 
 def keeps_time(step: s.Step) -> bool:
     """Whether a step has a clock."""
-    return isinstance(step, WindowAggregate) and not isinstance(step.window, CountWindow)
+    if isinstance(step, Process):
+        return step.on_timer is not None or step.on_wall_timer is not None
+    return isinstance(step, WaitingJoin) or (
+        isinstance(step, WindowAggregate) and not isinstance(step.window, CountWindow)
+    )
 
 
 class Timing:
@@ -18,10 +24,10 @@ class Timing:
 
     Args:
         steps: all of them, sources included.
-        repartition: group_by -> the name of its repartition topic.
+        repartition: step -> the name of its repartition topic.
     """
 
-    def __init__(self, steps: Iterable[s.Step], repartition: Mapping[s.GroupBy, str]) -> None:
+    def __init__(self, steps: Iterable[s.Step], repartition: Mapping[s.Repartition, str]) -> None:
         self._repartition = repartition
         self._needed: set[s.Step] = set()
         self._clocks: dict[s.Step, frozenset[Clock]] = {}
@@ -38,11 +44,11 @@ class Timing:
                 self._names[step] = f"{step.topic.name}#{number}" if number else step.topic.name
 
     def topic(self, step: s.Step) -> str:
-        """The topic of a Source or of a GroupBy."""
-        return self._repartition[step] if isinstance(step, s.GroupBy) else step.topic.name  # type: ignore[attr-defined]
+        """The topic of a Source or of a repartition."""
+        return self._repartition[step] if isinstance(step, s.Repartition) else step.topic.name  # type: ignore[attr-defined]
 
     def name(self, step: s.Step) -> str:
-        """The name of what a Source or a GroupBy reads and how: that of its topic, and a number where it is read in
+        """The name of what a Source or a repartition reads and how: that of its topic, and a number where it is read in
         several ways."""
         return self._names.get(step) or self.topic(step)
 
@@ -79,7 +85,7 @@ def inlets_of(step: s.Step) -> dict[s.Step, int]:
     there may be behind its time: results of windows on the way."""
     found: dict[s.Step, int] = {}
     for before in step.inputs:
-        if isinstance(before, s.Source | s.GroupBy):
+        if isinstance(before, s.Source | s.Repartition):
             found.setdefault(before, 0)
             continue
         delay = 0

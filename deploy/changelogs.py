@@ -9,8 +9,9 @@ from penstock.agents.faust_topics import Admin
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.stored import StoredPart
 from penstock.tables.errors import PenstockError
-from penstock.tables.expiring import ExpiringPartition, table_partition
+from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.rocksdb import RocksStores
+from penstock.tables.stamped import stamp_headers
 
 STUCK_SECONDS = 30.0
 """Without progress towards an end that is there, reading has failed."""
@@ -23,6 +24,8 @@ class Change(NamedTuple):
     key: bytes
     value: bytes | None
     headers: Headers = ()
+    timestamp: int = 0
+    """In ms."""
 
 
 class Changelogs:
@@ -97,13 +100,14 @@ class Changelogs:
 
 def _changes(batch: RecordBatch) -> Iterator[Change]:
     given: Sequence[Headers] = batch.headers or [()] * len(batch)
-    for offset, key, value, headers in zip(batch.offsets, batch.keys, batch.values, given, strict=True):
+    columns = zip(batch.offsets, batch.keys, batch.values, given, batch.timestamps, strict=True)
+    for offset, key, value, headers, timestamp in columns:
         if key is None:
             raise PenstockError(
                 f"{batch.topic}[{batch.partition}] offset {offset}: a changelog record without a key. "
                 "Somebody else writes this topic; see that only the group does"
             )
-        yield Change(offset, key, value, headers)
+        yield Change(offset, key, value, headers, timestamp)
 
 
 class Difference(NamedTuple):
@@ -142,7 +146,7 @@ async def verify(part: StoredPart, changelogs: Changelogs) -> Verified:
     end = 0
     async for changes, reached in changelogs.read(part.changelog, part.partition):
         end = reached
-        for offset, key, value, headers in changes:
+        for offset, key, value, headers, _ in changes:
             if offset >= position:
                 later.add(key)
             elif value is None:
@@ -176,12 +180,15 @@ async def restore(part: StoredPart, changelogs: Changelogs) -> int:
     stores = RocksStores(part.stores)
     stores.discard(part.table.name, part.partition)
     store = stores.open(part.table.name, part.partition, source=part.table.source or "")
-    held = table_partition(part.table, part.changelog, part.partition, store)
+    held = part.held(store)
     count = 0
     try:
         async for changes, reached in changelogs.read(part.changelog, part.partition, until):
             keys, values = [change.key for change in changes], [change.value for change in changes]
-            held.apply(keys, values, reached, headers=[change.headers for change in changes], bulk=True)
+            headers: Sequence[Headers] = [change.headers for change in changes]
+            if part.table.source is not None:
+                headers = stamp_headers([change.timestamp for change in changes])
+            held.apply(keys, values, reached, headers=headers, bulk=True)
             count += len(changes)
         held.settle()
     finally:

@@ -9,11 +9,11 @@ from penstock.agents.group import GroupSpec
 from penstock.pipelines.compiling import compile_group
 from penstock.pipelines.topology import Topology
 from penstock.tables.errors import PenstockError
-from penstock.tables.expiring import table_partition
+from penstock.tables.kinds import table_partition
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStores
 from penstock.tables.specs import TableSpec
-from penstock.tables.store import store_name
+from penstock.tables.store import Store, store_name
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,18 @@ class StoredPart:
                 continue
         return total
 
+    def held(self, store: Store) -> TablePartition:
+        """The partition over a store of it."""
+        stamped = self.table in self.group.stamped
+        return table_partition(self.table, self.changelog, self.partition, store, stamped=stamped)
+
     @contextmanager
     def reading(self) -> Iterator[TablePartition]:
         """Its rows as they are now, for reading alone; its worker is not disturbed."""
         store = RocksStores(self.stores, memory_bytes=READ_BYTES).read(
             self.table.name, self.partition, self.table.source or ""
         )
-        part = table_partition(self.table, self.changelog, self.partition, store)
+        part = self.held(store)
         try:
             yield part
         finally:

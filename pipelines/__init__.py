@@ -5,12 +5,15 @@ from penstock.agents.block import Record
 from penstock.agents.columns import Columns
 from penstock.agents.errors import RecordError
 from penstock.agents.event_time import StreamTime, Watermark
+from penstock.agents.process import ProcessContext
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
 from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.group import Group
+from penstock.pipelines.grouped_table import GroupedTable
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.problems import Problem, TopologyError
+from penstock.pipelines.processed import Processed
 from penstock.pipelines.rules import check
 from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.stream import Aggregated, Stream
@@ -47,6 +50,7 @@ __all__ = [
     "First",
     "GlobalTable",
     "Group",
+    "GroupedTable",
     "Hopping",
     "Last",
     "Max",
@@ -56,6 +60,8 @@ __all__ = [
     "PenstockError",
     "Pipeline",
     "Problem",
+    "ProcessContext",
+    "Processed",
     "Record",
     "RecordError",
     "Serde",

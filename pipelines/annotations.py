@@ -1,5 +1,6 @@
 """What a user's function says it returns: where bytes are needed, a function's annotation gives the codec."""
 
+import dataclasses
 import functools
 import types
 import typing
@@ -43,6 +44,27 @@ def element(tp: Any) -> Any:
     if args and isinstance(origin, type) and issubclass(origin, Iterable):
         return args[0]
     return UNKNOWN
+
+
+def present(tp: Any) -> Any:
+    """A type without None, which stands for no result.
+
+    >>> present(int | None)
+    <class 'int'>
+    """
+    if typing.get_origin(tp) in (typing.Union, types.UnionType):
+        arms = tuple(arm for arm in typing.get_args(tp) if arm is not type(None))
+        return typing.Union[arms]  # noqa: UP007 - the members are only known here
+    return tp
+
+
+def optional(tp: Any) -> Any:
+    """A type, or codec, with None, which stands for a deleted row."""
+    if tp is UNKNOWN:
+        return tp
+    if isinstance(tp, Serde):
+        return dataclasses.replace(tp, type=optional(tp.type), nullable=True)
+    return tp | None
 
 
 def given(explicit: Any, inferred: Any) -> Any:

@@ -3,6 +3,7 @@
 from penstock.agents import steps as s
 from penstock.agents.group import GroupSpec
 from penstock.agents.stage import StageSpec
+from penstock.agents.table_steps import Respond, TableJoin, tables_of
 from penstock.pipelines.rules import validated
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.tables.specs import TableSpec
@@ -22,8 +23,8 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
     tables: dict[TableSpec, str] = {}
     for stage in group.stages:
         for step in stage.steps:
-            if isinstance(step, s.Aggregate | s.ToTable):
-                tables[step.table] = step.table.source or stage.topics[0]
+            for table in tables_of(step):
+                tables[table] = table.source or stage.topics[0]
     for spec, beside, _ in group.own_tables:
         tables[spec] = beside.name if beside is not None else _first_agent_topic(group)
     return GroupSpec(
@@ -35,6 +36,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
         repartitions=_repartitions(group),
         delivery=group.delivery,
         everywhere=tuple(spec for spec, _, _ in group.global_tables),
+        stamped=group.stamped,
     )
 
 
@@ -44,28 +46,43 @@ def _first_agent_topic(group: GroupTopology) -> str:
 
 
 def _repartitions(group: GroupTopology) -> dict[str, str | int]:
-    """Each repartition topic with its partition count, or the topic that it takes it from. Upstream ones first."""
+    """Each repartition topic with its partition count, or the topic that it takes it from."""
     found: dict[str, str | int] = {}
     for step in group.steps:
-        if isinstance(step, s.GroupBy):
+        if isinstance(step, s.Repartition):
             upstream = next(stage for stage in group.stages if step in stage.steps)
-            joined = joined_topic(group, step)
-            found[group.repartition(step)] = step.partitions or joined or upstream.topics[0]
+            beside = neighbour(group, step) or read_topic(group, step)
+            found[group.repartition(step)] = step.partitions or beside or upstream.topics[0]
     return found
 
 
-def joined_topic(group: GroupTopology, step: s.GroupBy) -> str | None:
-    """The topic behind a table that the stage after a `group_by` joins: its partition count is the one needed."""
-    behind = next(stage for stage in group.stages if any(inlet.step is step for inlet in stage.inlets))
-    for name in behind.tables_read:
+def behind(group: GroupTopology, step: s.Repartition) -> StageSpec:
+    """The stage that reads a repartition topic."""
+    return next(stage for stage in group.stages if any(inlet.step is step for inlet in stage.inlets))
+
+
+def neighbour(group: GroupTopology, step: s.Repartition) -> str | None:
+    """The topic beside which a stage that joins tables reads a repartition topic: a declared one, else one with a
+    count, else the first. None where that is this topic itself."""
+    stage = behind(group, step)
+    if not any(isinstance(each, TableJoin | Respond) for each in stage.steps):
+        return None
+    declared = [inlet.topic for inlet in stage.inlets if isinstance(inlet.step, s.Source)]
+    counted = [i.topic for i in stage.inlets if isinstance(i.step, s.Repartition) and i.step.partitions]
+    first = (*declared, *counted, *stage.topics)[0]
+    return None if first == group.repartition(step) else first
+
+
+def read_topic(group: GroupTopology, step: s.Repartition) -> str | None:
+    """The topic behind a table that the stage after a repartition reads: its partition count is the one needed."""
+    after = behind(group, step)
+    if isinstance(step, Respond):  # back to where the left table is
+        return next(stage for stage in group.stages if step.inputs[0] in stage.steps).topics[0]
+    for name in after.tables_read:
         for stage in group.stages:
-            if stage is not behind and name in (*stage.fills, *_aggregates(stage)):
+            if stage is not after and any(table.name == name for each in stage.steps for table in tables_of(each)):
                 return stage.topics[0]
     return None
-
-
-def _aggregates(stage: StageSpec) -> tuple[str, ...]:
-    return tuple(step.name for step in stage.steps if isinstance(step, s.Aggregate))
 
 
 def declared_partitions(topology: Topology, default: int | None = None) -> dict[str, int]:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 
 from penstock.agents import steps as s
+from penstock.agents import table_steps as t
+from penstock.agents.keyed_steps import Distinct, Process
 from penstock.agents.stage import StageSpec
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology
 
-Stateful = s.Aggregate | s.Join | s.ToTable
+Stateful = s.Aggregate | s.Join | s.ToTable | t.TableAggregate | Distinct | Process
 
 
 def copartition_problems(topology: Topology) -> Iterator[Problem]:
@@ -45,6 +47,13 @@ def _join(
 
 def _merged(group: GroupTopology, stage: StageSpec, counts: Mapping[str, int | None]) -> Iterator[Problem]:
     known = {topic: count for topic in stage.topics if (count := counts.get(topic)) is not None}
+    if joins := [step for step in stage.steps if isinstance(step, t.TableJoin)]:
+        if len(set(known.values())) > 1:
+            sides = ", ".join(f"{topic!r} has {count}" for topic, count in known.items())
+            what = f"it joins tables of topics with different partition counts: {sides}; their rows do not meet"
+            advice = "give the topics the same count, or use join_foreign, which brings the rows together"
+            yield Problem("co-partition", f"{group.app_id}: {joins[0].label}", joins[0].location, what, advice)
+        return
     keeps = next((step for step in stage.steps if isinstance(step, Stateful)), None)
     if keeps is not None and len(set(known.values())) > 1:
         sides = ", ".join(f"{topic!r} has {count}" for topic, count in known.items())
@@ -58,7 +67,7 @@ def _rekeyed(step: s.Step) -> s.SelectKey | None:
     for before in step.inputs:
         if isinstance(before, s.SelectKey):
             return before
-        if not isinstance(before, s.GroupBy) and (found := _rekeyed(before)) is not None:
+        if not isinstance(before, s.Repartition) and (found := _rekeyed(before)) is not None:
             return found
     return None
 
@@ -67,8 +76,9 @@ def table_topic(group: GroupTopology, table: str) -> str | None:
     """The topic whose partitions a table follows."""
     for stage in group.stages:
         for step in stage.steps:
-            if isinstance(step, s.Aggregate | s.ToTable) and step.table.name == table:
-                return step.table.source or stage.topics[0]
+            for made in t.tables_of(step):
+                if made.name == table:
+                    return made.source or stage.topics[0]
     return None
 
 
@@ -76,6 +86,6 @@ def _counts(topology: Topology, group: GroupTopology) -> dict[str, int | None]:
     """Partition counts as far as declarations tell. A repartition topic without a count fits what it is joined with."""
     counts: dict[str, int | None] = {name: topic.partitions for name, topic in topology.topics.items()}
     for step in group.steps:
-        if isinstance(step, s.GroupBy):
+        if isinstance(step, s.Repartition):
             counts[group.repartition(step)] = step.partitions
     return counts

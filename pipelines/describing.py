@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.agents import steps as s
 from penstock.agents.stage import StageSpec
+from penstock.agents.table_steps import TableAggregate, tables_of
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import label_of, name_of
 from penstock.pipelines.topology import GroupTopology, Topology
@@ -126,15 +127,16 @@ def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
 
 
 def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDescription:
-    inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.GroupBy))
-    table = step.table.name if isinstance(step, s.Aggregate | s.Join | s.GlobalJoin | s.ToTable) else None
+    inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.Repartition))
+    tables = (step.table,) if isinstance(step, s.Join | s.GlobalJoin) else tables_of(step)
+    table = tables[0].name if tables else None
     return StepDescription(step.label, inputs, table, _written(group, step), _detail(step))
 
 
 def _detail(step: s.Step) -> str | None:
-    if isinstance(step, s.GroupBy) and step.partitions is not None:
+    if isinstance(step, s.Repartition) and step.partitions is not None:
         return f"{step.partitions} partitions"
-    if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fields):
+    if isinstance(step, s.Aggregate | TableAggregate) and isinstance(step.aggregation, Fields):
         return ", ".join(f"{name}={told}" for name, told in step.aggregation.reads.items() if told) or None
     return None
 
@@ -145,7 +147,7 @@ def _written(group: GroupTopology, step: s.Step) -> str | None:
             return step.topic.name
         case s.Agent():
             return step.to.name if step.to is not None else None
-        case s.GroupBy():
+        case s.Repartition():
             return group.repartition(step)
     return None
 

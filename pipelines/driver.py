@@ -379,5 +379,6 @@ class _DrivenWorker:
         topic = self.spec.changelog(spec)
         for partition in range(self.counts[topic]) if everywhere else self._numbers(topic):
             for raw, row in self.runtime.table(spec, partition).items():
-                found[spec.key.decode(raw)] = spec.view(row)
+                if (shown := spec.view(row)) is not None:
+                    found[spec.key.decode(raw)] = shown
         return found

@@ -16,7 +16,8 @@ from penstock.pipelines.table import Table
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.serdes import Serde
 from penstock.tables.sets import MEMBER, pair_serde
-from penstock.tables.specs import TableSpec
+from penstock.tables.specs import TableSpec, itself
+from penstock.tables.versioned import histories, newest
 
 if TYPE_CHECKING:
     from penstock.pipelines.pipeline import Pipeline
@@ -98,7 +99,13 @@ class Group:
 
     @overload
     def table(
-        self, name: str, topic: Topic[K, V], *, ttl: timedelta | Literal["forever"] | None = None
+        self,
+        name: str,
+        topic: Topic[K, V],
+        *,
+        ttl: timedelta | Literal["forever"] | None = None,
+        history: timedelta | None = None,
+        time: Callable[[V], Any] | None = None,
     ) -> Table[K, V]: ...
     @overload
     def table(
@@ -119,6 +126,8 @@ class Group:
         value: Any = None,
         beside: Topic[Any, Any] | None = None,
         ttl: timedelta | Literal["forever"] | None = None,
+        history: timedelta | None = None,
+        time: Callable[[Any], Any] | None = None,
     ) -> Table[Any, Any]:
         """A table that outlives its worker.
 
@@ -132,21 +141,28 @@ class Group:
                 first agent reads.
             ttl: how long a row lives after it was written, in event time; a table with one keeps a changelog of its
                 own. FOREVER: only rows that a body writes with `put(..., ttl=...)` expire. Default None: none does.
+            history: with a topic: how far back, in event time, the values are kept that rows had before. Streams then
+                join the value that a row had at the event time of their records: Kafka Streams' versioned table. A
+                topic's record that is older than that is left out and counted. The table keeps a changelog of its own.
+            time: with a topic: the event time of a value, as in `stream`; the table keeps a changelog of its own.
         """
         key_type, value_type = (topic.key, topic.value) if topic is not None else (key, value)
+        own = ttl or history or time
         spec = TableSpec(
             name=name,
             key=codec(key_type),
-            row=codec(value_type),
+            row=codec(value_type) if history is None else histories(codec(value_type)),
+            view=newest if history is not None else itself,
             key_type=python_type(key_type),
             value_type=python_type(value_type),
-            source=topic.name if topic is not None and topic.is_compacted and ttl is None else None,
+            source=topic.name if topic is not None and topic.is_compacted and own is None else None,
             ttl=ttl,
+            history=history,
         )
         if topic is None:
             self._tables.append((spec, beside, caller()))
-            return Table(spec, None, self.app_id)
-        source = self._source(topic)
+            return Table(spec, None, self)
+        source = self._source(topic, time)
         step = s.ToTable(
             inputs=(source,),
             location=source.location,
@@ -157,7 +173,7 @@ class Group:
             table=spec,
         )
         self.add(step)
-        return Table(spec, step, self.app_id)
+        return Table(spec, step, self)
 
     def set_table(
         self,

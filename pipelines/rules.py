@@ -7,17 +7,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from penstock.agents import steps as s
+from penstock.agents import table_steps as t
+from penstock.agents.keyed_steps import Process
 from penstock.agents.location import Location
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
 from penstock.pipelines.copartition import copartition_problems
 from penstock.pipelines.cycles import cycle_problems
+from penstock.pipelines.derived_rules import derived_problems
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.table_rules import table_problems
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.pipelines.typing_rules import field_problems, type_problems
 from penstock.pipelines.window_rules import window_problems
 from penstock.tables.aggregates import Fold
+from penstock.tables.retractions import RetractFold
 
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 Named = tuple[str, str, str, Location]
@@ -29,7 +33,7 @@ def _named(topology: Topology) -> Iterator[Named]:
     for group in topology.groups:
         yield "group", group.name, topology.name, group.location
         for step in group.steps:
-            if isinstance(step, s.GroupBy):
+            if isinstance(step, s.GroupBy | t.TableGroupBy):
                 yield f"group_by of {group.app_id}", step.name, f"{group.app_id}: {step.label}", step.location
         for table, location in group.tables:
             yield f"table of {group.app_id}", table.name, group.app_id, location
@@ -96,7 +100,7 @@ def codecs(topology: Topology) -> Iterator[Problem]:
     for group in topology.groups:
         for step in group.steps:
             node = f"{group.app_id}: {step.label}"
-            if isinstance(step, s.GroupBy):
+            if isinstance(step, s.GroupBy | t.TableGroupBy):
                 missing = [part for part in ("key", "value") if codec(getattr(step, f"{part}_type")) is MISSING]
                 for part in missing:
                     advice = (
@@ -105,6 +109,9 @@ def codecs(topology: Topology) -> Iterator[Problem]:
                     )
                     what = f"the {part}s of its repartition topic have no codec: their type is {_shown(step, part)}"
                     yield Problem("codec", node, step.location, what, advice)
+            if isinstance(step, Process) and step.table.row is MISSING:
+                what, advice = f"its state has no codec: it is {name_of(step.table.value_type)}", "pass state=TYPE"
+                yield Problem("codec", node, step.location, what, advice)
             if isinstance(step, s.Aggregate) and step.aggregation.row is MISSING:
                 advice = "annotate what the function returns, or pass value=TYPE"
                 what = f"the rows of its table have no codec: their type is {_shown(step, 'value')}"
@@ -147,6 +154,12 @@ def _functions(step: s.Step) -> tuple[Any, ...]:
         return (step.by, step.fn)
     if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fold):
         return (step.aggregation.step,)
+    if isinstance(step, t.TableAggregate) and isinstance(step.aggregation, RetractFold):
+        return (step.aggregation.step, step.aggregation.subtract)
+    if isinstance(step, Process):
+        return tuple(fn for fn in (step.fn, step.on_timer, step.on_wall_timer) if fn is not None)
+    if isinstance(step, t.Subscribe):
+        return (step.by,)
     return (step.fn,) if hasattr(step, "fn") else ()
 
 
@@ -156,14 +169,17 @@ def ownership(topology: Topology) -> Iterator[Problem]:
         mine, tables = set(group.steps), {id(table) for table, _ in group.tables}
         for step in group.steps:
             node = f"{group.app_id}: {step.label}"
-            if any(before not in mine for before in step.inputs):
+            if any(before not in mine for before in step.inputs) and not isinstance(step, t.DERIVED):
                 what = "it takes a stream of another group"
                 yield Problem("group", node, step.location, what, "write that stream to a topic, and read it here")
             if isinstance(step, s.Join | s.GlobalJoin) and id(step.table) not in tables:
                 what = f"it joins table {step.table.name!r} of another group"
-                yield Problem("group", node, step.location, what, "declare the table in this group, from its topic")
+                advice = "declare the table in this group, from its topic"
+                if not step.table.name:
+                    what, advice = "it joins a table that is not kept", "give the join that makes the table a name="
+                yield Problem("group", node, step.location, what, advice)
         for stage in group.stages:
-            filled = {step.table.name for step in stage.steps if isinstance(step, s.Aggregate | s.ToTable)}
+            filled = {table.name for step in stage.steps for table in t.tables_of(step)}
             for step in stage.steps:
                 if isinstance(step, s.Join) and step.table.name in filled:
                     node = f"{group.app_id}: {step.label}"
@@ -201,6 +217,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     field_problems,
     type_problems,
     table_problems,
+    derived_problems,
     window_problems,
     copartition_problems,
     cycle_problems,

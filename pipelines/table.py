@@ -2,19 +2,24 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from penstock.agents.context import TableView
 from penstock.agents.steps import Step
+from penstock.pipelines.table_verbs import TableVerbs
 from penstock.tables.specs import TableSpec
+
+if TYPE_CHECKING:
+    from penstock.pipelines.group import Group
 
 K = TypeVar("K")
 V = TypeVar("V")
 D = TypeVar("D")
 
 
-class Table(Generic[K, V]):
-    """A changelog-backed table of a group: to join streams with, and to read and write in the bodies of agents.
+class Table(TableVerbs[K, V], Generic[K, V]):
+    """A changelog-backed table of a group: to join streams and tables with, to group anew, and to read and write in the
+    bodies of agents.
 
     Inside an agent's body it is a dict of the partition of the record at hand. What the body writes it reads back at
     once; it becomes durable with the checkpoint that covers the record, or not at all.
@@ -23,9 +28,9 @@ class Table(Generic[K, V]):
         name: unique in its group.
     """
 
-    def __init__(self, spec: TableSpec, step: Step | None, group: str) -> None:
+    def __init__(self, spec: TableSpec, step: Step | None, owner: "Group") -> None:
         self.name = spec.name
-        self.spec, self.step, self.group = spec, step, group
+        self.spec, self.step, self.owner, self.group = spec, step, owner, owner.app_id
         self._view = TableView(spec, own=step is None)
 
     def __getitem__(self, key: K) -> V:

@@ -1,12 +1,13 @@
 """Rules about kinds of tables."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 from penstock.agents import steps as s
 from penstock.agents.topics import FOREVER
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology
-from penstock.tables.specs import ttl_ms
+from penstock.tables.specs import TableSpec, ttl_ms
 
 
 def table_problems(topology: Topology) -> Iterator[Problem]:
@@ -19,6 +20,16 @@ def table_problems(topology: Topology) -> Iterator[Problem]:
             except (TypeError, ValueError) as exc:
                 advice = "give a positive timedelta, or FOREVER where only some writes expire"
                 yield Problem("table", group.app_id, location, f"table {spec.name!r}: {exc}", advice)
+            if spec.history is not None and (what := _history(spec)):
+                advice = "give a positive timedelta, and either a history or a ttl"
+                yield Problem("table", group.app_id, location, f"table {spec.name!r}: {what}", advice)
+
+
+def _history(spec: TableSpec) -> str:
+    """What is wrong with a table's history."""
+    if not isinstance(spec.history, timedelta) or spec.history <= timedelta(0):
+        return f"history={spec.history!r} is no time"
+    return "its rows have a history and expire" if spec.ttl is not None else ""
 
 
 def _global(group: GroupTopology) -> Iterator[Problem]:

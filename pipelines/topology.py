@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.agents import steps as s
 from penstock.agents.location import Location
 from penstock.agents.stage import Inlet, StageSpec
+from penstock.agents.table_stage import changed_inputs
+from penstock.agents.table_steps import TableAggregate, kept, tables_of
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec
 from penstock.tables.checkpoint import Delivery
@@ -37,9 +39,9 @@ class GroupTopology:
     delivery: Delivery = Delivery.EXACTLY_ONCE
     global_tables: tuple[tuple[TableSpec, Topic[Any, Any], Location], ...] = ()
 
-    def repartition(self, step: s.GroupBy) -> str:
-        """Name of a GroupBy's repartition topic."""
-        return repartition_topic(self.app_id, step.name)
+    def repartition(self, step: s.Repartition) -> str:
+        """Name of the topic that a step sends through."""
+        return repartition_topic(self.app_id, step.name, step.suffix)
 
     @cached_property
     def stages(self) -> tuple[StageSpec, ...]:
@@ -56,8 +58,8 @@ class GroupTopology:
             if isinstance(step, s.Source):
                 roots[find(step)] = find(("topic", step.topic.name))
             for before in step.inputs:
-                roots[find(step)] = find(("topic", before) if isinstance(before, s.GroupBy) else before)
-            if isinstance(step, s.GroupBy):
+                roots[find(step)] = find(("topic", before) if isinstance(before, s.Repartition) else before)
+            if isinstance(step, s.Repartition):
                 find(("topic", step))
         filling = {before for step in self.steps if isinstance(step, s.ToTable) for before in step.inputs}
         members: dict[object, list[s.Step]] = {}
@@ -70,8 +72,8 @@ class GroupTopology:
                 inlets.setdefault(find(step), []).append(Inlet(step.topic.name, step, key, value))
             else:
                 members.setdefault(find(step), []).append(step)
-            if isinstance(step, s.GroupBy):
-                inlet = Inlet(self.repartition(step), step, codec(step.key_type), codec(step.value_type))
+            if isinstance(step, s.Repartition):
+                inlet = Inlet(self.repartition(step), step, codec(step.key_type), codec(step.wire_type))
                 inlets.setdefault(find(("topic", step)), []).append(inlet)
         return tuple(self._stage(found, members.get(root, [])) for root, found in inlets.items())
 
@@ -80,9 +82,9 @@ class GroupTopology:
         if len(agents) == len(steps) == 1:
             name = agents[0].name
         else:
-            names = [i.step.name if isinstance(i.step, s.GroupBy) else i.topic for i in inlets]
+            names = [i.step.stage if isinstance(i.step, s.Repartition) else i.topic for i in inlets]
             name = "+".join(dict.fromkeys(names))
-        repartition = {step: self.repartition(step) for step in steps if isinstance(step, s.GroupBy)}
+        repartition = {step: self.repartition(step) for step in steps if isinstance(step, s.Repartition)}
         return StageSpec(name, tuple(inlets), tuple(steps), repartition)
 
     @property
@@ -105,8 +107,15 @@ class GroupTopology:
     @property
     def tables(self) -> tuple[tuple[TableSpec, Location], ...]:
         """Every table with where it was declared."""
-        kept = [(step.table, step.location) for step in self.steps if isinstance(step, s.Aggregate | s.ToTable)]
-        return (*kept, *((spec, location) for spec, _, location in (*self.own_tables, *self.global_tables)))
+        made = [(table, step.location) for step in self.steps for table in tables_of(step)]
+        return (*made, *((spec, location) for spec, _, location in (*self.own_tables, *self.global_tables)))
+
+    @property
+    def stamped(self) -> frozenset[TableSpec]:
+        """Tables whose rows' times are kept: those that other tables are made from, and groups of rows."""
+        made = [step for step in self.steps if isinstance(step, TableAggregate)]
+        read = (kept(step) for step in (*made, *changed_inputs(self.steps)))
+        return frozenset(table for table in read if table is not None)
 
 
 def _distinct(topics: Iterable[Topic[Any, Any]]) -> tuple[Topic[Any, Any], ...]:

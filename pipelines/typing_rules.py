@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from penstock.agents import steps as s
+from penstock.agents.table_steps import TableAggregate
 from penstock.pipelines.annotations import label_of, name_of, python_type, returned
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import Topology
@@ -20,7 +21,7 @@ def field_problems(topology: Topology) -> Iterator[Problem]:
     """Aggregates read fields that the value has, and fill fields that the result has."""
     for group in topology.groups:
         for step in group.steps:
-            if isinstance(step, s.Aggregate) and isinstance(step.aggregation, Fields):
+            if isinstance(step, s.Aggregate | TableAggregate) and isinstance(step.aggregation, Fields):
                 node = f"{group.app_id}: {step.label}"
                 if not step.aggregation.names:
                     advice = "give it result fields, such as count=Count()"
@@ -35,7 +36,7 @@ def field_problems(topology: Topology) -> Iterator[Problem]:
                         yield Problem("no-fields", f"{group.app_id}: {step.label}", step.location, what, advice)
 
 
-def _unread(step: s.Aggregate) -> Iterator[tuple[str, str]]:
+def _unread(step: s.Aggregate | TableAggregate) -> Iterator[tuple[str, str]]:
     value = python_type(step.inputs[0].value_type)
     have = fields_of(value)
     for name in step.fields:
@@ -43,7 +44,7 @@ def _unread(step: s.Aggregate) -> Iterator[tuple[str, str]]:
             yield f"{name_of(value)} has no field {name!r}", _suggest(name, list(have))
 
 
-def _unfilled(step: s.Aggregate, fields: Fields) -> Iterator[tuple[str, str]]:
+def _unfilled(step: s.Aggregate | TableAggregate, fields: Fields) -> Iterator[tuple[str, str]]:
     result = python_type(step.value_type)
     have = fields_of(result)
     if have is None:
@@ -98,7 +99,7 @@ def type_problems(topology: Topology) -> Iterator[Problem]:
                     yield Problem("type", node, step.location, what, "group_by the table's key before the join")
             if isinstance(step, s.GlobalJoin):
                 actual, wanted = returned(step.by), step.table.key_type
-                if not _fits_or_none(actual, wanted):
+                if not fits_or_none(actual, wanted):
                     what = f"{label_of(step.by)} gives {name_of(actual)}, and the table's keys are {name_of(wanted)}"
                     yield Problem("type", node, step.location, what, "make the table's key from the value")
 
@@ -108,10 +109,10 @@ def fits(actual: Any, wanted: Any) -> bool:
     actual, wanted = python_type(actual), python_type(wanted)
     if actual is s.UNKNOWN or wanted is Any or actual is Any or actual == wanted:
         return True
-    if _is_union(wanted):
-        return any(fits(actual, arm) for arm in typing.get_args(wanted))
     if _is_union(actual):
         return all(fits(arm, wanted) for arm in typing.get_args(actual))
+    if _is_union(wanted):
+        return any(fits(actual, arm) for arm in typing.get_args(wanted))
     a, w = typing.get_origin(actual) or actual, typing.get_origin(wanted) or wanted
     if not (isinstance(a, type) and isinstance(w, type)):
         return True
@@ -122,7 +123,8 @@ def fits(actual: Any, wanted: Any) -> bool:
     return issubclass(a, w) or (a is int and w is float)
 
 
-def _fits_or_none(actual: Any, wanted: Any) -> bool:
+def fits_or_none(actual: Any, wanted: Any) -> bool:
+    """As `fits`, of a function that may give None."""
     arms = typing.get_args(actual) if _is_union(actual) else (actual,)
     return all(arm is type(None) or fits(arm, wanted) for arm in arms)
 

@@ -15,7 +15,7 @@ from penstock.tables.windows import CountWindow, Emission, Every, OnClose, Sessi
 def window_problems(topology: Topology) -> Iterator[Problem]:
     """Windows and clocks can be what they are declared to be."""
     for group in topology.groups:
-        timing = Timing(group.steps, {step: step.name for step in group.steps if isinstance(step, s.GroupBy)})
+        timing = Timing(group.steps, {step: step.stage for step in group.steps if isinstance(step, s.Repartition)})
         for step in group.steps:
             node = f"{group.app_id}: {step.label}"
             if isinstance(step, s.Source):

@@ -153,7 +153,7 @@ class WindowedStream(Generic[K, V]):
         )
         group = self._stream.group
         group.add(step)
-        return WindowResults(group, step, Table(table, step, group.app_id))
+        return WindowResults(group, step, Table(table, step, group))
 
 
 def _windowed_type(key: Any) -> Any:

@@ -66,7 +66,7 @@ class Aggregation(Protocol):
         ...
 
 
-def _each(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> list[Any]:
+def each_of(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> list[Any]:
     """`work` over a column. The iterator knows how far it came, so that telling which value failed is free."""
     left = iter(column)
     try:
@@ -78,7 +78,7 @@ def _each(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> 
     return done
 
 
-def _mapped(read: Callable[[Any], Any], left: Iterator[Any]) -> list[Any]:
+def mapped(read: Callable[[Any], Any], left: Iterator[Any]) -> list[Any]:
     return list(map(read, left))
 
 
@@ -144,6 +144,7 @@ class Fields:
         }
         self.names = tuple(aggregators)
         self.make = result
+        self.aggregators = tuple(aggregators.values())
         self._initial: list[Any] = []
         slots: list[Any] = []
         self._columns: list[tuple[Aggregator, int]] = []
@@ -162,11 +163,14 @@ class Fields:
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
         done = self._added(rows, keys, values)
+        return self._made(done)
+
+    def _made(self, done: list[list[Any]]) -> list[Any]:
         if self._by_position:
-            return _each(lambda left: list(map(self.make, left, *done[1:])), done[0])
+            return each_of(lambda left: list(map(self.make, left, *done[1:])), done[0])
         make, names = self.make, self.names
         others = zip(*done[1:], strict=True) if done[1:] else repeat(())
-        return _each(lambda left: [make(**dict(zip(names, (x, *more)))) for x, more in zip(left, others)], done[0])  # noqa: B905
+        return each_of(lambda left: [make(**dict(zip(names, (x, *more)))) for x, more in zip(left, others)], done[0])  # noqa: B905
 
     def add(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> None:
         """See `Aggregation.add`."""
@@ -174,11 +178,11 @@ class Fields:
 
     def _added(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[list[Any]]:
         # Every field is read before any state moves: a value without it leaves the rows as they were.
-        columns = [values if read is None else _each(partial(_mapped, read), values) for read in self._reads]
+        columns = [values if read is None else each_of(partial(mapped, read), values) for read in self._reads]
         new = self._new
         states = [rows[key] or new(rows, key) for key in keys]
         return [
-            _each(partial(_updated, aggregator, states, at), column)
+            each_of(partial(_updated, aggregator, states, at), column)
             for (aggregator, at), column in zip(self._columns, columns, strict=True)
         ]
 
@@ -224,7 +228,7 @@ class Fold:
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""
-        return _each(lambda left: self._run(rows, keys, left), values)
+        return each_of(lambda left: self._run(rows, keys, left), values)
 
     def add(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> None:
         """See `Aggregation.add`."""
@@ -242,15 +246,15 @@ class Fold:
                     state = initial()
                 new = add(state, value)
             out.append(new)
-            rows[key] = new if self._safe(new, state) else row.decode(row.encode(new))
+            rows[key] = new if self.safe(new, state) else row.decode(row.encode(new))
         return out
 
-    def _safe(self, new: Any, before: Any) -> bool:
+    def safe(self, new: Any, before: Any) -> bool:
         """Whether a result can also be kept as the state: nothing will change it in place."""
         tp = type(new)
         frozen = self._frozen.get(tp)
         if frozen is None:
-            frozen = self._frozen[tp] = _is_frozen(tp)
+            frozen = self._frozen[tp] = is_frozen(tp)
         return frozen and (new is not before or tp in _SCALARS)
 
     def view(self, state: Any) -> Any:
@@ -266,7 +270,7 @@ class Fold:
 _SCALARS = (type(None), bool, int, float, str, bytes)
 
 
-def _is_frozen(tp: type) -> bool:
+def is_frozen(tp: type) -> bool:
     if tp in _SCALARS or issubclass(tp, tuple):
         return True
     config = getattr(tp, "__struct_config__", None) or getattr(tp, "__dataclass_params__", None)

@@ -26,7 +26,6 @@ from typing import Any
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store
-from penstock.tables.timed import IndexedPartition, TimedPartition
 
 SWEEP = 10_000
 """Rows looked at for deletion at a checkpoint: 20 ms of work."""
@@ -338,15 +337,6 @@ class ExpiringPartition(TablePartition):
         self.store.clear()
         self._expires, self._marks = {}, []
         self._recall()
-
-
-def table_partition(spec: TableSpec, topic: str, partition: int, store: Store) -> TablePartition:
-    """The partition of a table as its declaration wants it."""
-    if spec.state is not None:
-        timed = IndexedPartition if spec.indexed else TimedPartition
-        return timed(spec, topic, partition, store, spec.state)
-    made = TablePartition if spec.ttl_ms is None else ExpiringPartition
-    return made(spec, topic, partition, store)
 
 
 def end_era(store: Store) -> None:

@@ -11,7 +11,8 @@ from penstock.tables.serdes import Serde
 ENDLESS_MS = 2**63 - 1
 
 
-def _same(state: Any) -> Any:
+def itself(state: Any) -> Any:
+    """What a table has as its row."""
     return state
 
 
@@ -28,6 +29,8 @@ class TableSpec:
             is an offset of it. Default None: it has a changelog of its own.
         everywhere: every worker holds all of its partitions: a global table.
         set_key: codec of the keys of a table of sets, whose rows are its members: `key` is that of (key, member) there.
+        pairs: `key` is that of pairs, as tables of sets have them: rows are asked for by the first of the pair.
+        history: rows are histories (see `versioned`), which go so far back. Default None: they have none.
         ttl: how long a row lives after it was written, in event time; FOREVER where only some writes say so. Default
             None: rows do not expire, and no write can make one.
         state: codec of the states of a table that is keyed by time (see `timed`), whose rows are `Row`s of them.
@@ -38,12 +41,14 @@ class TableSpec:
     name: str
     key: Serde[Any]
     row: Serde[Any]
-    view: Callable[[Any], Any] = _same
+    view: Callable[[Any], Any] = itself
     key_type: Any = None
     value_type: Any = None
     source: str | None = None
     everywhere: bool = False
     set_key: Serde[Any] | None = None
+    pairs: bool = False
+    history: timedelta | None = None
     ttl: timedelta | Literal["forever"] | None = None
     state: Serde[Any] | None = None
     indexed: bool = False
@@ -59,6 +64,11 @@ class TableSpec:
     def ttl_ms(self) -> int | None:
         """`ttl` in ms."""
         return ttl_ms(self.ttl)
+
+    @cached_property
+    def history_ms(self) -> int | None:
+        """`history` in ms."""
+        return None if self.history is None else self.history // timedelta(milliseconds=1)
 
     def changelog(self, app_id: str) -> str:
         """The topic that it is restored from."""
@@ -91,6 +101,6 @@ def changelog_topic(app_id: str, table: str) -> str:
     return f"{app_id}-{table}-changelog"
 
 
-def repartition_topic(app_id: str, step: str) -> str:
-    """Name of the topic that a `group_by` sends through: Kafka Streams' form."""
-    return f"{app_id}-{step}-repartition"
+def repartition_topic(app_id: str, step: str, suffix: str = "repartition") -> str:
+    """Name of the topic that a step such as `group_by` sends through: Kafka Streams' form."""
+    return f"{app_id}-{step}-{suffix}"

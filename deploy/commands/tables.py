@@ -135,8 +135,9 @@ def get(
         raw = _key(part, key)
         with part.reading() as held:
             row = held.load((raw,))[raw]
-        if row is not None:
-            value = plain(part.table.view(row))
+        shown = None if row is None else part.table.view(row)
+        if shown is not None:
+            value = plain(shown)
             if as_json:
                 print_json({"key": plain(part.table.key.decode(raw)), "value": value, "partition": part.partition})
             else:

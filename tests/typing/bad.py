@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.pipelines import AgentStream, Count, Pipeline, Sum, Topic, TopologyDriver
+from penstock.pipelines import AgentStream, Count, Pipeline, ProcessContext, Sum, Topic, TopologyDriver
 
 
 class Flight(msgspec.Struct):
@@ -52,6 +52,11 @@ def add(total: int, flight: Flight) -> int:
     return total + 1
 
 
+def visit(context: ProcessContext[str, int], flight: Flight) -> list[str]:
+    context.state = flight.carrier  # error
+    return []
+
+
 def take_either(a: Flight, b: Flight) -> str:
     return a.carrier
 
@@ -86,6 +91,17 @@ stream.join_global(plane_table, carrier, with_plane)  # error
 stream.join_global(all_planes, number, with_plane)  # error
 all_planes["N1"] = Plane(1)  # error
 plane_table[5]  # error
+stream.process("visits", visit, state=str)  # error
+stream.process("visits", visit, state=int, on_timer=visit)  # error
+stream.distinct("once", within=5)  # error
+plane_table.to_stream().to(planes)  # error
+plane_table.join(number_table, lambda plane, n: n)  # error
+plane_table.join(plane_table, with_plane)  # error
+plane_table.join_foreign("foreign", plane_table, lambda plane: plane.seats, lambda a, b: a)  # error
+plane_table.left_join_foreign("foreign", plane_table, lambda plane: "", lambda a, b: b.seats)  # error
+plane_table.group_by("by-seats", number)  # error
+plane_table.group_by("by-plane", lambda plane: plane.seats).fold("sum", int, add, add)  # error
+plane_table.join(all_planes, lambda a, b: a)  # error
 names.send(key=5, value="UA")  # error
 
 

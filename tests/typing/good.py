@@ -14,9 +14,12 @@ from penstock.pipelines import (
     Count,
     GlobalTable,
     Group,
+    GroupedTable,
     Max,
     Mean,
     Pipeline,
+    ProcessContext,
+    Processed,
     Record,
     SetTable,
     Stream,
@@ -138,6 +141,65 @@ assert_type(stream.join_global(carriers, carrier, seats_of), Stream[str, int])
 stream.left_join_global(carriers, lambda flight: flight.tailnum, seats_if_known).to(seats)
 assert_type(grouped.fold("lately", int, add, ttl=timedelta(days=1)), Aggregated[str, int])
 visited = assert_type(group.set_table("visited", key=str, value=int, ttl=FOREVER), SetTable[str, int])
+
+
+def pair(plane: Plane, delay: Delays) -> str:
+    return f"{plane.seats}{delay.flights}"
+
+
+def pair_if_known(plane: Plane, delay: Delays | None) -> str | None:
+    return f"{plane.seats}{delay.flights}" if delay else None
+
+
+def either(plane: Plane | None, delay: Delays | None) -> int:
+    return (plane.seats if plane else 0) + (delay.flights if delay else 0)
+
+
+def bigness(plane: Plane) -> str | None:
+    return "big" if plane.seats > 100 else None
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    planes: int
+    seats: float
+
+
+def visit(context: ProcessContext[str, int], flight: Flight) -> list[str]:
+    assert_type(context.key, str)
+    assert_type(context.state, int | None)
+    context.state = 5
+    context.set_timer(timedelta(minutes=1))
+    return [flight.carrier]
+
+
+def leave(context: ProcessContext[str, int]) -> None:
+    context.state = None
+
+
+visited_by = assert_type(stream.process("visits", visit, state=int, on_timer=leave), Processed[str, str, int])
+assert_type(visited_by.table, Table[str, int])
+assert_type(visited_by.filter(len), Stream[str, str])
+assert_type(stream.distinct("once", within=timedelta(hours=1)), Stream[str, Flight])
+rated = assert_type(group.table("rated", planes, history=timedelta(days=1)), Table[str, Plane])
+assert_type(stream.join(rated, seats_of, grace=timedelta(seconds=5), name="waiting"), Stream[str, int])
+assert_type(fleet.to_stream(), Stream[str, Plane | None])
+assert_type(fleet.join(summary.table, pair), Table[str, str])
+assert_type(fleet.left_join(summary.table, pair_if_known, name="pairs"), Table[str, str])
+assert_type(fleet.outer_join(summary.table, either), Table[str, int])
+assert_type(
+    fleet.outer_join(summary.table, lambda plane, delay: plane.seats if plane else None, value=int), Table[str, int]
+)
+assert_type(fleet.join_foreign("of-bigness", summary.table, bigness, pair), Table[str, str])
+assert_type(
+    fleet.left_join_foreign("by-seats", summary.table, lambda plane: str(plane.seats), pair_if_known), Table[str, str]
+)
+sizes = assert_type(fleet.group_by("by-bigness", bigness), GroupedTable[str, Plane])
+assert_type(sizes.aggregate("fleets", Fleet, planes=Count(), seats=Sum("seats")), Table[str, Fleet])
+assert_type(
+    sizes.fold("all-seats", int, lambda total, plane: total + plane.seats, lambda total, plane: total - plane.seats),
+    Table[str, int],
+)
+assert_type(sizes.reduce("one", lambda a, b: a, lambda a, b: None), Table[str, Plane])
 
 seen = assert_type(group.table("seen", key=str, value=int, ttl=FOREVER), Table[str, int])
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 PREAMBLE = """
 from dataclasses import dataclass
+from datetime import timedelta
 import msgspec
-from penstock.pipelines import Count, Max, Mean, Pipeline, Stream, Sum, Topic
+from penstock.pipelines import Count, Max, Mean, Pipeline, ProcessContext, Stream, Sum, Topic
 
 class Bid(msgspec.Struct):
     item: str
@@ -174,6 +175,69 @@ cycled = pipeline.group("cycle-through").stream(again).group_by("by-n", str)
 #! cycle: [shop.cycle-through-by-n-repartition] -> shop.cycle-through/by-n -> [again] -> none of these stages reads
 cycled.to(again)
 """,
+    "derived": """
+derived = pipeline.group("derived")
+bid_rows, number_rows = derived.table("bid-rows", bids), derived.table("number-rows", numbers)
+def both(bid: Bid, n: int) -> int:
+    return n
+def rest(n: int, bid: Bid) -> int:
+    return n
+#! table: rows of table 'lasting' expire, and nothing is sent on when they do -> Declare the table without a ttl
+derived.table("lasting", Topic("lasting", key=str, value=int), ttl=timedelta(1)).join(bid_rows, rest)
+#! table: it takes a table that only the bodies of agents write -> group.table(NAME, TOPIC)
+derived.table("of-bodies", key=str, value=int).join(bid_rows, rest)
+#! group: it takes a table of another group -> Declare the table in this group, from its topic
+number_rows.join(pipeline.group("derived-too").table("bid-rows", bids), rest)
+#! type: the keys of the tables are str and int -> Use join_foreign
+bid_rows.join(derived.table("by-int", Topic("by-int", key=int, value=int)), both)
+#! type: item gives str, and the right table's keys are int -> Make the right table's key from a row of the left one
+bid_rows.join_foreign("by-item", derived.table("by-int-too", Topic("by-int-too", key=int, value=int)), item, both)
+#! codec: the keys of its repartition topic have no codec: their type is unknown -> or pass key=TYPE
+bid_rows.group_by("no-key", lambda bid: bid.item)
+#! retraction: a table's rows change and go, and Max cannot take one out again -> Use Count, Sum or Mean
+bid_rows.group_by("with-max", item).aggregate("most", Summary, count=Count(), mean_price=Max("price"))
+#! unknown-field: Bid has no field 'prise' -> Did you mean 'price'?
+bid_rows.group_by("with-field", item).aggregate("means", Summary, count=Count(), mean_price=Mean("prise"))
+#! codec: the rows of its table have no codec: their type is unknown -> or pass value=TYPE
+bid_rows.group_by("no-row", item).fold("no-rows", lambda: 0, lambda n, bid: n, lambda n, bid: n)
+#! codec: its results have no codec: their type is unknown -> or pass value=TYPE
+bid_rows.join(number_rows, lambda bid, n: n, name="kept-lambda")
+#! codec: its results have no codec: their type is unknown -> or pass value=TYPE
+bid_rows.join_foreign("foreign-lambda", number_rows, item, lambda bid, n: n)
+not_kept = bid_rows.join(number_rows, both)
+#! group: it joins a table that is not kept -> Give the join that makes the table a name=
+derived.stream(Topic("elsewhere", key=str, value=int)).join(not_kept, lambda n, m: n, value=int)
+#! table: one record can change both of its sides -> Give the join a name=
+not_kept.join(bid_rows, rest).group_by("crossed", str)
+def nothing(context: ProcessContext[str, object], n: int) -> list[int]:
+    return []
+#! codec: its state has no codec: it is Plain -> Pass state=TYPE
+derived.stream(numbers).process("no-state", nothing, state=Plain)
+made = derived.stream(Topic("processed", key=str, value=int)).process("processed", nothing, state=int)
+#! table: it takes the table behind process 'processed' (nothing), whose changes are not sent on -> and declare a table
+made.table.join(number_rows, max, value=int)
+#! function: it was given 5, which is not a function -> Give it a function
+derived.stream(numbers).process("no-function", nothing, state=int, on_timer=5)
+#! table: table 'at-once': ttl=datetime.timedelta(0) is less than a millisecond -> Give a positive timedelta
+derived.stream(numbers).distinct("at-once", within=timedelta(0))
+#! co-partition: its keys come from select_key(lambda) -> Use group_by(NAME, fn) instead
+derived.stream(numbers).select_key(lambda n: str(n), key=str).distinct("moved", within=timedelta(1))
+#! table: table 'no-history': history=datetime.timedelta(0) is no time -> Give a positive timedelta
+derived.table("no-history", Topic("no-history", key=str, value=int), history=timedelta(0))
+versions = derived.table("versions", Topic("versions", key=str, value=int), history=timedelta(1))
+to_join = derived.stream(Topic("to-join", key=str, value=int))
+#! name: the records that wait for its grace are kept in a table -> Give the join a name=
+to_join.join(versions, max, value=int, grace=timedelta(1))
+#! table: table 'number-rows' has no history: a record that waits would meet a row of after its time -> history=
+to_join.join(number_rows, max, value=int, grace=timedelta(1), name="waiting")
+#! time: its grace is datetime.timedelta(days=-1) -> Give a timedelta of 0 or more
+to_join.join(versions, max, value=int, grace=timedelta(-1), name="waiting-too")
+two_counts = pipeline.group("two-counts")
+left_rows = two_counts.table("left-rows", Topic("left-rows", key=str, value=int, partitions=2))
+right_rows = two_counts.table("right-rows", Topic("right-rows", key=str, value=int, partitions=3))
+#! co-partition: it joins tables of topics with different partition counts: 'left-rows' has 2 -> or use join_foreign
+left_rows.join(right_rows, max, value=int)
+""",
     "ownership": """
 mine, yours = pipeline.group("mine"), pipeline.group("yours")
 your_rows = yours.table("rows", bids)
@@ -229,4 +293,4 @@ def assert_told(told: list[tuple[int, str, str]], source: str) -> None:
         ]
         assert hits, f"not told: {wanted}\ntold: {left}"
         left.remove(hits[0])
-    assert left == []
+    assert left == [], left

@@ -229,7 +229,6 @@ rows = Topic("rows", key=str, value=int)
 STATEFUL: dict[str, Declare] = {
     "aggregate 'a' (n=Count)": lambda g: g.stream(numbers).aggregate("a", Total, n=Count()),
     "fold 'f' (fold_to_3)": lambda g: g.stream(numbers).fold("f", int, fold_to_3),
-    "join with 'rows' (max)": lambda g: g.stream(numbers).join(g.table("rows", rows), max),
     "table 'rows'": lambda g: g.table("rows", numbers),
 }
 
@@ -242,6 +241,19 @@ def test_state_needs_a_key(node: str) -> None:
         with pytest.raises(RecordError, match="no key, and this step keeps state by key") as error:
             driver.process()
     assert (error.value.offset, error.value.node) == (1, f"p.g: {node}")
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_a_record_without_a_key_has_no_row_to_join(left: bool) -> None:
+    """As in Kafka Streams: an inner join leaves it out, a left one sends it on."""
+    pipeline = Pipeline("p")
+    group = pipeline.group("g")
+    stream, table = group.stream(numbers), group.table("rows", rows)
+    (stream.left_join(table, lambda n, row: n) if left else stream.join(table, max)).to(results)
+    with TopologyDriver(pipeline, partitions=1) as driver:
+        driver.send(rows, 5, key="k")
+        driver.send_all(numbers, [("k", 1), (None, 2)])
+        assert driver.values(results) == ([1, 2] if left else [5])
 
 
 # ---- event time
