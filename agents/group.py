@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from penstock.agents.batch import Headers as RecordHeaders
 from penstock.agents.batch import RecordBatch
@@ -15,7 +15,8 @@ from penstock.agents.context import RecordContext
 from penstock.agents.global_rows import GlobalRows
 from penstock.agents.late import LateRecords
 from penstock.agents.operators import Headers
-from penstock.agents.partitioner import Partitioner, Rows
+from penstock.agents.outbox import Outbox
+from penstock.agents.partitioner import Partitioner
 from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.timing import Timing
 from penstock.agents.topics import FOREVER, Topic
@@ -113,23 +114,6 @@ class GroupSpec:
         for table, source in self.tables.items():
             counts.setdefault(self.changelog(table), count(source))
         return counts
-
-
-class Outbox(Protocol):
-    """Collects outputs until the checkpoint sends them."""
-
-    def append_rows(
-        self,
-        topic: str,
-        partition: int,
-        keys: list[bytes | None],
-        values: list[bytes | None],
-        timestamps: list[int],
-        headers: Headers,
-        rows: Rows | None = None,
-    ) -> None:
-        """Add records for one partition, in order: all rows of the columns, or `rows` of them. Timestamps in ms."""
-        ...
 
 
 def wall_clock() -> int:

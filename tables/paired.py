@@ -30,6 +30,9 @@ class PairedPartition(TablePartition):
     def touch(self, keys: Collection[bytes]) -> None:
         """See `TablePartition.touch`."""
         super().touch(keys)
+        self._note(keys)
+
+    def _note(self, keys: Collection[bytes]) -> None:
         under = self._under
         for key in keys:
             under.setdefault(first_of(key), set()).add(key)
@@ -46,6 +49,7 @@ class PairedPartition(TablePartition):
         """See `TablePartition.flush`."""
         super().flush(staged, position)
         self._under = {}
+        self._note(self._dirty)
 
     def drop(self) -> None:
         """See `TablePartition.drop`."""

@@ -64,7 +64,7 @@ class StampedPartition(TablePartition):
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """See `TablePartition.flush`."""
         self.store.write(staged, position, self._marks)
-        self._dirty, self._raw, self._marks = set(), {}, []
+        self._cut, self._marks = (), []
 
     def release(self) -> None:
         """See `TablePartition.release`."""

@@ -92,7 +92,7 @@ class VersionedPartition(TablePartition):
         clock: the table's time, in ms.
     """
 
-    __slots__ = ("clock",)
+    __slots__ = ("_cut_clock", "clock")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         super().__init__(spec, topic, partition, store)
@@ -101,6 +101,7 @@ class VersionedPartition(TablePartition):
     def _recall(self) -> None:
         raw = self.store.get_marks([_MARK])[0]
         self.clock: int = NEVER if raw is None else _TIME.unpack(raw)[0]
+        self._cut_clock = self.clock
 
     @property
     def horizon(self) -> int:
@@ -140,14 +141,19 @@ class VersionedPartition(TablePartition):
         self.touch({key for key, ok in zip(keys, taken, strict=True) if ok})
         return taken, latest, olds
 
+    def staged(self) -> list[tuple[bytes, bytes | None]]:
+        """See `TablePartition.staged`."""
+        self._cut_clock = self.clock
+        return super().staged()
+
     def headers(self, staged: Sequence[tuple[bytes, bytes | None]]) -> list[list[tuple[str, bytes | None]]]:
         """Of the changelog records of what `staged` gave."""
-        return [[(HEADER, _TIME.pack(self.clock))]] * len(staged)
+        return [[(HEADER, _TIME.pack(self._cut_clock))]] * len(staged)
 
     def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         """See `TablePartition.flush`."""
-        self.store.write(staged, position, [(_MARK, _TIME.pack(self.clock))])
-        self._dirty, self._raw = set(), {}
+        self.store.write(staged, position, [(_MARK, _TIME.pack(self._cut_clock))])
+        self._cut = ()
 
     def drop(self) -> None:
         """See `TablePartition.drop`."""
