@@ -13,6 +13,7 @@ from penstock.agents.batch import Headers as RecordHeaders
 from penstock.agents.batch import RecordBatch
 from penstock.agents.context import RecordContext
 from penstock.agents.global_rows import GlobalRows
+from penstock.agents.join_steps import sides_meet
 from penstock.agents.late import LateRecords
 from penstock.agents.operators import Headers
 from penstock.agents.outbox import Outbox
@@ -113,6 +114,8 @@ class GroupSpec:
             count(topic)
         for table, source in self.tables.items():
             counts.setdefault(self.changelog(table), count(source))
+        for stage in self.stages:
+            sides_meet(stage.steps, stage.topics, counts)
         return counts
 
 

@@ -13,6 +13,7 @@ from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
 from penstock.agents.distinct import DistinctOperator
 from penstock.agents.event_time import Clock
+from penstock.agents.join_steps import StreamJoin
 from penstock.agents.keyed_steps import Distinct, Process
 from penstock.agents.operators import (
     BranchOperator,
@@ -32,7 +33,8 @@ from penstock.agents.process import ProcessOperator
 from penstock.agents.sinks import GroupByOperator, SinkOperator
 from penstock.agents.stage_time import StageTime, TimeRuntime
 from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
-from penstock.agents.table_stage import TableOperators, followers, meets_itself
+from penstock.agents.stream_joins import StreamJoinOperator
+from penstock.agents.table_stage import Made, TableOperators, followers, meets_itself, topics_of
 from penstock.agents.table_steps import TableChanges, TableJoin, WaitingJoin
 from penstock.agents.timed import TimedOperator
 from penstock.agents.timing import Timing, keeps_time
@@ -140,6 +142,7 @@ class Stage:
         self._raw_of: dict[s.Step, Serde[Any] | None] = {}
         self._tables = TableOperators(runtime, spec.steps, spec.repartition)
         self._cut = any(map(meets_itself, spec.steps))
+        self._together: list[StreamJoinOperator] = []
         for inlet in spec.inlets:
             self._open(inlet)
         for step in spec.steps:
@@ -151,12 +154,19 @@ class Stage:
             time = self.time
             for run in time.runs(batch):
                 for part in parted(run) if self._cut else (run,):
-                    for reader in self.readers[batch.topic]:
-                        time.reading = reader.inlet
-                        reader.read(part)
+                    self._read(part)
             time.finish(batch)
             for agent in self.agents:
                 await agent.drain()
+
+    def _read(self, batch: RecordBatch) -> None:
+        for join in self._together:
+            join.gather()
+        for reader in self.readers[batch.topic]:
+            self.time.reading = reader.inlet
+            reader.read(batch)
+        for join in self._together:
+            join.meet()
 
     async def stop(self) -> None:
         """End the agents' bodies."""
@@ -184,7 +194,7 @@ class Stage:
 
     def _add(self, step: s.Step) -> None:
         self._key_of.setdefault(step, self._key_after(step))
-        made = self._tables.make(step, self._where(step))
+        made = self._joined(step) if isinstance(step, StreamJoin) else self._tables.make(step, self._where(step))
         out = made.exit if made else self._operator(step)
         if isinstance(step, s.Repartition):
             self.time.add_repartition(step, self.spec.repartition[step])
@@ -197,7 +207,7 @@ class Stage:
                 branch = self._operators[source][0]
                 branch.children[step.index] = entry
             elif isinstance(step, Late):
-                self._too_late(source, entry)
+                self._too_late(source, entry, step.side)
             else:
                 for before in self._operators[source]:
                     followers(before, step).append(entry)
@@ -205,9 +215,19 @@ class Stage:
             self._operators[step] = [out]
             self._raw_of[step] = self._raw(step)
 
-    def _too_late(self, source: s.Step, operator: Operator) -> None:
+    def _joined(self, step: StreamJoin) -> Made:
+        left, right = map(topics_of, step.inputs)
+        join = StreamJoinOperator(self._where(step), self._runtime, step, self.time.clock(step))
+        if not left.isdisjoint(right):
+            self._together.append(join)
+        self.time.add_timed(step, join)
+        return Made(join.sides, join)
+
+    def _too_late(self, source: s.Step, operator: Operator, side: int) -> None:
         for before in self._operators[source]:
-            if isinstance(before, TimedOperator):
+            if isinstance(before, StreamJoinOperator):
+                before.sides[side].too_late.append(operator)
+            elif isinstance(before, TimedOperator):
                 before.too_late.append(operator)
 
     def _branches(self, step: s.Branch, operator: Operator) -> None:
@@ -219,14 +239,14 @@ class Stage:
         if isinstance(step, WindowAggregate):
             return step.table.key
         before = step.inputs[0]
-        return self._key_of[before.inputs[0] if isinstance(step, Late) else before]
+        return self._key_of[before.inputs[step.side] if isinstance(step, Late) else before]
 
     def _raw(self, step: s.Step) -> Serde[Any] | None:
         """The codec whose bytes the values still are; None once a step replaced them."""
         if isinstance(step, SAME_VALUES):
             first, *others = (self._raw_of[source] for source in step.inputs)
             return first if all(other == first for other in others) else None
-        return self._raw_of[step.inputs[0].inputs[0]] if isinstance(step, Late) else None
+        return self._raw_of[step.inputs[0].inputs[step.side]] if isinstance(step, Late) else None
 
     def _operator(self, step: s.Step) -> Operator:
         where, runtime, key = self._where(step), self._runtime, self._key_of[step]

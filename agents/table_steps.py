@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Literal
 
 from penstock.agents import steps as s
+from penstock.agents.join_steps import StreamJoin
 from penstock.agents.keyed_steps import Distinct, Process
 from penstock.tables.aggregates import Aggregation
 from penstock.tables.serdes import Serde, serde_of
@@ -145,7 +146,7 @@ def kept(step: s.Step) -> TableSpec | None:
 
 def tables_of(step: s.Step) -> tuple[TableSpec, ...]:
     """All tables that a step writes."""
-    if isinstance(step, Process):
+    if isinstance(step, Process | StreamJoin):
         return step.kept
     table = step.table if isinstance(step, Distinct) else kept(step)
     return () if table is None else (table,)

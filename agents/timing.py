@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from penstock.agents import steps as s
 from penstock.agents.event_time import Clock, Watermark
+from penstock.agents.join_steps import StreamJoin
 from penstock.agents.keyed_steps import Process
 from penstock.agents.table_steps import WaitingJoin
 from penstock.agents.window_steps import Late, WindowAggregate
@@ -14,7 +15,7 @@ def keeps_time(step: s.Step) -> bool:
     """Whether a step has a clock."""
     if isinstance(step, Process):
         return step.on_timer is not None or step.on_wall_timer is not None
-    return isinstance(step, WaitingJoin) or (
+    return isinstance(step, WaitingJoin | StreamJoin) or (
         isinstance(step, WindowAggregate) and not isinstance(step.window, CountWindow)
     )
 
@@ -91,6 +92,8 @@ def inlets_of(step: s.Step) -> dict[s.Step, int]:
         delay = 0
         if isinstance(before, WindowAggregate) and not isinstance(step, Late):
             delay = before.window.reach_ms
+        elif isinstance(before, StreamJoin) and not isinstance(step, Late):
+            delay = before.within.reach_ms
         for inlet, more in inlets_of(before).items():
             found[inlet] = max(found.get(inlet, 0), more + delay)
     return found

@@ -16,4 +16,10 @@ class WindowAggregate(Aggregate):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Late(Step):
-    """The records that came too late for every window of a WindowAggregate, as they were."""
+    """The records that came too late for every window of a WindowAggregate, or for a StreamJoin, as they were.
+
+    Attributes:
+        side: of which input of that step they are.
+    """
+
+    side: int = 0

@@ -11,6 +11,7 @@ from penstock.pipelines.driver import TopologyDriver
 from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.group import Group
 from penstock.pipelines.grouped_table import GroupedTable
+from penstock.pipelines.joined import JoinResults
 from penstock.pipelines.pipeline import Pipeline
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.processed import Processed
@@ -24,6 +25,7 @@ from penstock.tables.aggregates import Aggregator, Count, Max, Mean, Min, Sum
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.collected import Collect, Custom, First, Last, TopK
 from penstock.tables.errors import PenstockError
+from penstock.tables.join_window import JoinWindow
 from penstock.tables.serdes import INT32, INT64, Serde, UnknownType, json, msgpack, nullable
 from penstock.tables.sketches import ApproxDistinct, ApproxQuantile
 from penstock.tables.windowed import Windowed
@@ -52,6 +54,8 @@ __all__ = [
     "Group",
     "GroupedTable",
     "Hopping",
+    "JoinResults",
+    "JoinWindow",
     "Last",
     "Max",
     "Mean",

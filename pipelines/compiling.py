@@ -2,6 +2,7 @@
 
 from penstock.agents import steps as s
 from penstock.agents.group import GroupSpec
+from penstock.agents.join_steps import StreamJoin
 from penstock.agents.stage import StageSpec
 from penstock.agents.table_steps import Respond, TableJoin, tables_of
 from penstock.pipelines.rules import validated
@@ -62,10 +63,10 @@ def behind(group: GroupTopology, step: s.Repartition) -> StageSpec:
 
 
 def neighbour(group: GroupTopology, step: s.Repartition) -> str | None:
-    """The topic beside which a stage that joins tables reads a repartition topic: a declared one, else one with a
-    count, else the first. None where that is this topic itself."""
+    """The topic beside which a stage that joins tables, or streams, reads a repartition topic: a declared one, else one
+    with a count, else the first. None where that is this topic itself."""
     stage = behind(group, step)
-    if not any(isinstance(each, TableJoin | Respond) for each in stage.steps):
+    if not any(isinstance(each, TableJoin | Respond | StreamJoin) for each in stage.steps):
         return None
     declared = [inlet.topic for inlet in stage.inlets if isinstance(inlet.step, s.Source)]
     counted = [i.topic for i in stage.inlets if isinstance(i.step, s.Repartition) and i.step.partitions]

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 
 from penstock.agents import steps as s
 from penstock.agents import table_steps as t
+from penstock.agents.join_steps import StreamJoin
 from penstock.agents.keyed_steps import Distinct, Process
 from penstock.agents.stage import StageSpec
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology
 
-Stateful = s.Aggregate | s.Join | s.ToTable | t.TableAggregate | Distinct | Process
+Stateful = s.Aggregate | s.Join | s.ToTable | t.TableAggregate | Distinct | Process | StreamJoin
 
 
 def copartition_problems(topology: Topology) -> Iterator[Problem]:
@@ -53,6 +54,14 @@ def _merged(group: GroupTopology, stage: StageSpec, counts: Mapping[str, int | N
             what = f"it joins tables of topics with different partition counts: {sides}; their rows do not meet"
             advice = "give the topics the same count, or use join_foreign, which brings the rows together"
             yield Problem("co-partition", f"{group.app_id}: {joins[0].label}", joins[0].location, what, advice)
+        return
+    if (join := next((step for step in stage.steps if isinstance(step, StreamJoin)), None)) and len(
+        set(known.values())
+    ) > 1:
+        sides = ", ".join(f"{topic!r} has {count}" for topic, count in known.items())
+        what = f"it joins streams of different partition counts: {sides}; records of one key do not meet"
+        advice = "group_by(..., partitions=N) one side to the other's count, or give the topics the same count"
+        yield Problem("co-partition", f"{group.app_id}: {join.label}", join.location, what, advice)
         return
     keeps = next((step for step in stage.steps if isinstance(step, Stateful)), None)
     if keeps is not None and len(set(known.values())) > 1:

@@ -15,6 +15,7 @@ from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
 from penstock.pipelines.copartition import copartition_problems
 from penstock.pipelines.cycles import cycle_problems
 from penstock.pipelines.derived_rules import derived_problems
+from penstock.pipelines.join_rules import join_problems
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.table_rules import table_problems
 from penstock.pipelines.topology import GroupTopology, Topology
@@ -219,6 +220,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     table_problems,
     derived_problems,
     window_problems,
+    join_problems,
     copartition_problems,
     cycle_problems,
 )

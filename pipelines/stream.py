@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from penstock.agents import steps as s
 from penstock.agents.columns import Columns
 from penstock.agents.location import caller
-from penstock.agents.table_steps import WaitingJoin
 from penstock.agents.topics import Topic
-from penstock.agents.waiting import waiting_table
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
 from penstock.pipelines.global_table import GlobalTable
+from penstock.pipelines.join_verbs import JoinVerbs
 from penstock.pipelines.keyed_verbs import KeyedVerbs
 from penstock.pipelines.table import Table
 from penstock.tables.aggregates import Aggregation, Aggregator, Fields, Fold
@@ -32,7 +31,7 @@ TV = TypeVar("TV")
 S = TypeVar("S")
 
 
-class Stream(KeyedVerbs[K, V], Generic[K, V]):
+class Stream(JoinVerbs[K, V], KeyedVerbs[K, V], Generic[K, V]):
     """Records on their way through a group. A value: using one twice sends its records both ways.
 
     Functions given to steps are plain functions of one record, called in the order of the partition; they must not
@@ -245,62 +244,6 @@ class Stream(KeyedVerbs[K, V], Generic[K, V]):
         )
         step = self._then(s.Aggregate, label, value=result, name=name, table=table, aggregation=made, fields=fields)
         return Aggregated(self.group, step, Table(table, step, self.group))
-
-    def join(
-        self,
-        table: Table[K, TV],
-        fn: Callable[[V, TV], R],
-        *,
-        value: type[R] | Serde[R] | None = None,
-        grace: timedelta | None = None,
-        name: str | None = None,
-    ) -> "Stream[K, R]":
-        """Each record with the table's row of its key: `fn(value, row)`. Records without a row are left out.
-
-        The table's topic and this stream must have the same keys and partition count. A table filled from a topic is
-        first read to where that topic ends, so that the stream does not overtake it at start. Of a table with a
-        `history` it is the row that held at the record's event time.
-
-        Args:
-            table: which.
-            fn: makes the result from the value and the row.
-            value: the result's type, where the annotation of `fn` does not tell it.
-            grace: with a table that has a history: each record waits until the stream's time is so far past its own,
-                for rows that come later than it; those that are older than that join at once. Default None: no record
-                waits.
-            name: with a grace: of the step and the table of what waits, unique in the group.
-        """
-        return Stream(self.group, self._join("join", table, fn, value, grace, name, left=False))
-
-    def left_join(
-        self,
-        table: Table[K, TV],
-        fn: Callable[[V, TV | None], R],
-        *,
-        value: type[R] | Serde[R] | None = None,
-        grace: timedelta | None = None,
-        name: str | None = None,
-    ) -> "Stream[K, R]":
-        """As `join`, and records without a row call `fn(value, None)`."""
-        return Stream(self.group, self._join("left_join", table, fn, value, grace, name, left=True))
-
-    def _join(
-        self,
-        kind: str,
-        table: Table[Any, Any],
-        fn: Callable[..., Any],
-        value: Any,
-        grace: timedelta | None,
-        name: str | None,
-        *,
-        left: bool,
-    ) -> s.Step:
-        tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(fn)})"
-        if grace is None:
-            return self._then(s.Join, label, value=tp, table=table.spec, fn=fn, left=left)
-        kept = waiting_table(name or "", codec(self.step.value_type))
-        of = {"name": name or "", "grace": grace, "waiting": kept}
-        return self._then(WaitingJoin, f"{label} after {grace}", value=tp, table=table.spec, fn=fn, left=left, **of)
 
     def join_global(
         self,
