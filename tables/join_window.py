@@ -30,7 +30,7 @@ class JoinWindow:
         """Raise WindowError where it cannot be."""
         _ = self.grace_ms
         if self.before_ms + self.after_ms < 0:
-            what = f"before={self.before} and after={self.after} leave no time in which a right record could be"
+            what = f"before={self.before} and after={self.after} leave no time for a right record"
             raise WindowError(what, "their sum must be 0 or more")
 
     @property
