@@ -7,12 +7,14 @@ from functools import cache, cached_property
 import msgspec
 import polars as pl
 
-from benchmarks.records import PARTITIONS
+from benchmarks.records import DAY_MS, PARTITIONS
 from examples.flights import data
 from penstock.agents.partitioner import partition_of
 
 LARGE_BYTES = 900_000
 """Of the one large record of the shape `large`: near the megabyte that Kafka's defaults let through."""
+
+YEAR_MS = 366 * DAY_MS
 
 SHAPES = {
     "flights": "keyed by tail number: 4,043 aircraft, and one key for the flights that had none",
@@ -62,7 +64,7 @@ class Backlog:
     Attributes:
         size: records.
         shape: one of SHAPES.
-        frame: the same as columns, in order: id, key, carrier, origin, dest, dep_delay, distance.
+        frame: the same as columns, in order: id, key, carrier, origin, dest, dep_delay, distance, time (ms).
     """
 
     def __init__(self, size: int, shape: str = "flights") -> None:
@@ -71,7 +73,9 @@ class Backlog:
         base = self._flights.frame
         times = -(-size // base.height)
         repeated = pl.concat([base] * times).head(size).with_row_index("id").with_columns(pl.col("id").cast(pl.Int64))
-        self.frame = repeated.with_columns(self._key().alias("key")).drop("tailnum")
+        self._times = _onward(self._flights.times, size)
+        time = pl.Series("time", self._times)
+        self.frame = repeated.with_columns(self._key().alias("key"), time).drop("tailnum")
         self._large = size // 2 if shape == "large" else -1
         if shape == "large":
             carrier = pl.when(pl.col("id") == self._large).then(pl.lit("X" * LARGE_BYTES)).otherwise(pl.col("carrier"))
@@ -90,18 +94,23 @@ class Backlog:
     def records(self) -> Iterator[tuple[bytes, bytes, int]]:
         """(key, value, event time in ms) of each record."""
         source = self._flights
-        rests, times, count = source.rests, source.times, len(source.rests)
+        rests, times, count = source.rests, self._times, len(source.rests)
         for i, key in enumerate(self.frame["key"]):
             rest = rests[i % count]
             if i == self._large:
                 rest = rest.replace(b'"carrier":"', b'"carrier":"' + b"X" * LARGE_BYTES + b'","was":"', 1)
-            yield key.encode(), b'{"id":%d%s' % (i, rest), times[i % count]
+            yield key.encode(), b'{"id":%d%s' % (i, rest), times[i]
 
     @cached_property
     def mean_bytes(self) -> float:
         """Mean length of the values."""
         sample = [len(value) for _, (_, value, _) in zip(range(20_000), self.records(), strict=False)]
         return sum(sample) / len(sample)
+
+
+def _onward(times: list[int], size: int) -> list[int]:
+    """Event times of flights that are repeated: each time a year on, so that time does not go back."""
+    return [times[i % len(times)] + i // len(times) * YEAR_MS for i in range(size)]
 
 
 def _moved(partition: int) -> dict[str, str]:

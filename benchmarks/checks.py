@@ -9,7 +9,9 @@ from typing import Any
 import polars as pl
 
 from benchmarks.backlog import Backlog
+from benchmarks.records import DAY_MS, GAP_MS
 from examples.flights import data
+from penstock.tables.windowed import BOUNDS, unpack
 
 Schema = dict[str, Any]
 
@@ -44,14 +46,49 @@ def join(flights: pl.DataFrame) -> pl.DataFrame:
     return flights.select("key", "id").join(planes, on="key").select("key", "id", "manufacturer", "seats")
 
 
+def tumbling(flights: pl.DataFrame) -> pl.DataFrame:
+    """Each key's flights and miles of a day so far, after each flight."""
+    start = pl.col("time") // DAY_MS * DAY_MS
+    return _so_far(flights, start, start + DAY_MS, start)
+
+
+def session(flights: pl.DataFrame) -> pl.DataFrame:
+    """Each key's flights and miles since a longer pause, after each flight."""
+    pause = (pl.col("time") - pl.col("time").shift(1)).over("key") > GAP_MS
+    numbered = flights.with_columns(pause.fill_null(True).cum_sum().over("key").alias("number"))
+    first = pl.col("time").first().over("key", "number")
+    return _so_far(numbered.with_columns(first.alias("first")), pl.col("first"), pl.col("time"), pl.col("number"))
+
+
+def _so_far(flights: pl.DataFrame, start: pl.Expr, end: pl.Expr, window: pl.Expr) -> pl.DataFrame:
+    named = flights.with_columns(
+        pl.format("{} {} {}", start, end, "key").alias("named"), window.alias("window"), pl.col("distance")
+    )
+    n, total = pl.int_range(1, pl.len() + 1), pl.col("distance").cum_sum()
+    return named.select(
+        pl.col("named").alias("key"), n.over("key", "window").alias("n"), total.over("key", "window").alias("total")
+    )
+
+
 DELAY: Schema = {"id": pl.Int64, "carrier": pl.String, "route": pl.String, "minutes": pl.Int64, "late": pl.Boolean}
 PROGRAMS: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], Schema]] = {
     "stateless": (stateless, DELAY),
     "rekey": (rekey, DELAY),
     "keyed": (keyed, {"n": pl.Int64, "total": pl.Int64}),
+    "tumbling": (tumbling, {"n": pl.Int64, "total": pl.Int64}),
+    "session": (session, {"n": pl.Int64, "total": pl.Int64}),
     "join": (join, {"id": pl.Int64, "manufacturer": pl.String, "seats": pl.Int64}),
 }
 """What a program does to the flights, and the fields of its outputs' JSON. Its rows differ from one another."""
+
+
+WINDOWED = ("tumbling", "session")
+"""Programs whose outputs have the keys of windows, in Penstock's bytes."""
+
+
+def _window(raw: bytes) -> str:
+    start, end = unpack(raw)
+    return f"{start} {end} {raw[BOUNDS:].decode()}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +160,7 @@ class Check:
             missing=whole.join(once, on=columns, how="anti", nulls_equal=True).height,
             strange=once.join(whole, on=columns, how="anti", nulls_equal=True).height,
             repeated=found.height - once.height,
-            disordered=_disordered(found) if self._program == "keyed" else 0,
+            disordered=_disordered(found) if self._program in ("keyed", *WINDOWED) else 0,
         )
 
     def _found(self) -> pl.DataFrame:
@@ -131,7 +168,8 @@ class Check:
         if not self._values:
             return pl.DataFrame(schema={"key": pl.String, **schema})
         values = pl.read_ndjson(io.BytesIO(b"\n".join(self._values)), schema=schema)
-        keys = pl.Series("key", [key.decode() for key in self._keys])
+        named = _window if self._program in WINDOWED else bytes.decode
+        keys = pl.Series("key", [named(key) for key in self._keys])
         if values.height != len(keys):
             raise pl.exceptions.ShapeError(f"{values.height} values to {len(keys)} keys")
         return values.select(keys, pl.all())

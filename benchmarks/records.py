@@ -3,6 +3,10 @@
 import msgspec
 
 PARTITIONS = 4
+DAY_MS = 86_400_000
+"""The size of the windows of `tumbling`."""
+GAP_MS = 8 * 3_600_000
+"""The gap of `session`: an aircraft's night, mostly."""
 
 
 class Departure(msgspec.Struct, frozen=True):
@@ -27,7 +31,7 @@ class Delay(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What `keyed` sends on after each flight: the aircraft's flights and miles so far."""
+    """What `keyed`, `tumbling` and `session` send on after each flight: the aircraft's flights and miles so far."""
 
     n: int
     total: int

@@ -70,6 +70,18 @@ _ALL = (
         program="join",
     ),
     Workload(
+        "tumbling",
+        "count and sum per key and day in RocksDB with a changelog, every update sent on",
+        (c.PENSTOCK, c.PENSTOCK_ALO, c.STREAMS, c.STREAMS_EOS),
+        program="tumbling",
+    ),
+    Workload(
+        "session",
+        "count and sum per key and session, gap 8 h, in RocksDB with a changelog, every update sent on",
+        (c.PENSTOCK, c.PENSTOCK_ALO, c.STREAMS, c.STREAMS_EOS),
+        program="session",
+    ),
+    Workload(
         "deliveries",
         "stateless, both deliveries, checkpoints each 100 ms (the default) and each second",
         (c.PENSTOCK, c.PENSTOCK_ALO, c.PENSTOCK_SECOND, c.PENSTOCK_ALO_SECOND),

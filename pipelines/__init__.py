@@ -22,8 +22,10 @@ from penstock.pipelines.topology import Topology
 from penstock.pipelines.windows import WindowedStream, WindowResults
 from penstock.tables.aggregates import Aggregator, Count, Max, Mean, Min, Sum
 from penstock.tables.checkpoint import Delivery
+from penstock.tables.collected import Collect, Custom, First, Last, TopK
 from penstock.tables.errors import PenstockError
 from penstock.tables.serdes import INT32, INT64, Serde, UnknownType, json, msgpack, nullable
+from penstock.tables.sketches import ApproxDistinct, ApproxQuantile
 from penstock.tables.windowed import Windowed
 from penstock.tables.windows import CountWindow, Every, EveryUpdate, Hopping, OnClose, Session, Sliding, Tumbling
 
@@ -35,16 +37,22 @@ __all__ = [
     "AgentStream",
     "Aggregated",
     "Aggregator",
+    "ApproxDistinct",
+    "ApproxQuantile",
+    "Collect",
     "Columns",
     "Count",
     "CountWindow",
+    "Custom",
     "Delivery",
     "Every",
     "EveryUpdate",
+    "First",
     "GlobalTable",
     "Group",
     "GroupedTable",
     "Hopping",
+    "Last",
     "Max",
     "Mean",
     "Min",
@@ -64,6 +72,7 @@ __all__ = [
     "StreamTime",
     "Sum",
     "Table",
+    "TopK",
     "Topic",
     "Topology",
     "TopologyDriver",

@@ -187,7 +187,7 @@ class Stream(KeyedVerbs[K, V], Generic[K, V]):
             fields: result field -> `Count()`, `Sum("field")`, `Mean("field")`, `Min("field")` or `Max("field")`.
         """
         made = Fields(result, fields, python_type(self.step.value_type))
-        read = tuple(a.read for a in fields.values() if isinstance(a.read, str) and a.read)
+        read = tuple(name for a in fields.values() for name in a.fields)
         names = ", ".join(f"{field}={type(a).__name__}" for field, a in fields.items())
         return self._aggregated(name, made, result, f"aggregate {name!r} ({names})", ttl, read)
 

@@ -9,7 +9,7 @@ from penstock.agents.window_steps import WindowAggregate
 from penstock.pipelines.annotations import MISSING, codec
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import Topology
-from penstock.tables.windows import CountWindow, Emission, OnClose, Window, WindowError
+from penstock.tables.windows import CountWindow, Emission, Every, OnClose, Session, Window, WindowError
 
 
 def window_problems(topology: Topology) -> Iterator[Problem]:
@@ -53,10 +53,23 @@ def _window(step: WindowAggregate, node: str) -> Iterator[Problem]:
     if isinstance(step.window, CountWindow) and not isinstance(step.emit, OnClose):
         what = "a count window has bounds only once it is full"
         yield Problem("window", node, step.location, what, "leave emit out: its result comes out when it closes")
+    if isinstance(step.window, Session):
+        yield from _session(step, node)
     if codec(step.inputs[0].key_type) is MISSING:
         what = "its keys have no codec: their type is not known here"
         advice = "pass key=TYPE to the group_by or select_key before, or annotate its function"
         yield Problem("codec", node, step.location, what, advice)
+
+
+def _session(step: WindowAggregate, node: str) -> Iterator[Problem]:
+    """Sessions become one, and change their bounds."""
+    if isinstance(step.emit, Every):
+        what = "a session changes its bounds, so that one sent on before would be left behind"
+        yield Problem("window", node, step.location, what, "use OnClose(), or EveryUpdate(), which takes it back")
+    for name in step.aggregation.unmergeable:
+        what = f"sessions become one, and there is no way to merge {name}"
+        advice = "pass merge=, which makes one state of two" if name == "its states" else "leave it out, or use fold"
+        yield Problem("window", node, step.location, what, advice)
 
 
 def _one_clock(timing: Timing, step: s.Step, node: str) -> Iterator[Problem]:

@@ -58,7 +58,7 @@ class WindowedStream(Generic[K, V]):
             fields: result field -> `Count()`, `Sum("field")`, `Mean("field")`, ...
         """
         made = Fields(result, fields, python_type(self._stream.step.value_type))
-        read = tuple(a.read for a in fields.values() if isinstance(a.read, str) and a.read)
+        read = tuple(name for a in fields.values() for name in a.fields)
         names = ", ".join(f"{field}={type(a).__name__}" for field, a in fields.items())
         return self._aggregated(name, made, result, f"aggregate {name!r} ({names})", emit, read)
 

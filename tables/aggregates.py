@@ -1,25 +1,32 @@
 """Running aggregates. An aggregation works on columns: per-record states in, per-record results out, so that its cost
 is a list comprehension and not a call per record and field."""
 
-import enum
 import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from inspect import Parameter, signature
 from itertools import repeat
-from operator import attrgetter, itemgetter, length_hint
-from typing import Any, ClassVar, Protocol
-from uuid import UUID
+from operator import length_hint
+from typing import Any, Protocol
 
-from penstock.tables.serdes import Serde, fields_of, msgpack
-from penstock.tables.shapes import unwrap
+from penstock.tables.aggregators import Aggregator, Count, Max, Mean, Min, Read, Sum, reader
+from penstock.tables.serdes import Serde, msgpack
 
-Read = str | Callable[[Any], Any]
-"""What an aggregate reads of a value: a field's name, or a function of the value."""
+__all__ = [
+    "Aggregation",
+    "Aggregator",
+    "Count",
+    "FailedAt",
+    "Fields",
+    "Fold",
+    "Max",
+    "Mean",
+    "Min",
+    "Read",
+    "Sum",
+    "reader",
+]
 
 
 class FailedAt(Exception):
@@ -30,137 +37,13 @@ class FailedAt(Exception):
         self.index = index
 
 
-@dataclass(frozen=True)
-class Aggregator:
-    """One column of an aggregate. `None` is left out, as in SQL.
-
-    Args:
-        read: name of the value's field, or a function of the value; one that gives a Decimal, a date or the like says
-            so by its annotation, so that a restored state has that type.
-    """
-
-    read: Read
-    initial: ClassVar[tuple[Any, ...]] = (None,)
-    """Its slots in a key's state before any record."""
-
-    def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
-        """Add the column's i-th value to `states[i]` for each record in order; the result after each. Its slots begin
-        at `at`. `column` is read once, by iteration, so that a caller can tell which value failed."""
-        raise NotImplementedError
-
-    def result(self, state: Sequence[Any], at: int) -> Any:
-        """The result of a key's state."""
-        return state[at]
-
-    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
-        """Add the state of later records, `other`, to that of earlier ones. Raises NotImplementedError where the
-        aggregate has no way to: it cannot be had of sessions."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Count(Aggregator):
-    """How many records; with a field, how many whose field is not None."""
-
-    read: Read = ""
-    initial: ClassVar[tuple[Any, ...]] = (0,)
-
-    def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
-        out = []
-        if self.read == "":
-            for state in states:
-                state[at] = count = state[at] + 1
-                out.append(count)
-            return out
-        for state, x in zip(states, column, strict=True):
-            if x is not None:
-                state[at] += 1
-            out.append(state[at])
-        return out
-
-    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
-        state[at] += other[at]
-
-
-class Sum(Aggregator):
-    """The sum; 0 before the first number."""
-
-    initial: ClassVar[tuple[Any, ...]] = (0,)
-
-    def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
-        out = []
-        for state, x in zip(states, column, strict=True):
-            if x is not None:
-                state[at] += x
-            out.append(state[at])
-        return out
-
-    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
-        state[at] += other[at]
-
-
-class Mean(Aggregator):
-    """The arithmetic mean; None before the first number. Its state is sum and count, so it never drifts."""
-
-    initial: ClassVar[tuple[Any, ...]] = (0, 0)
-
-    def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
-        out = []
-        n = at + 1
-        for state, x in zip(states, column, strict=True):
-            if x is not None:
-                state[at] += x
-                state[n] += 1
-            out.append(state[at] / state[n] if state[n] else None)
-        return out
-
-    def result(self, state: Sequence[Any], at: int) -> Any:
-        return state[at] / state[at + 1] if state[at + 1] else None
-
-    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
-        state[at] += other[at]
-        state[at + 1] += other[at + 1]
-
-
-class Min(Aggregator):
-    """The least; None before the first."""
-
-    def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
-        out = []
-        for state, x in zip(states, column, strict=True):
-            have = state[at]
-            if x is not None and (have is None or x < have):
-                state[at] = have = x
-            out.append(have)
-        return out
-
-    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
-        if state[at] is None or (other[at] is not None and other[at] < state[at]):
-            state[at] = other[at]
-
-
-class Max(Aggregator):
-    """The greatest; None before the first."""
-
-    def update(self, states: Sequence[list[Any]], column: Iterable[Any], at: int) -> list[Any]:
-        out = []
-        for state, x in zip(states, column, strict=True):
-            have = state[at]
-            if x is not None and (have is None or x > have):
-                state[at] = have = x
-            out.append(have)
-        return out
-
-    def merge(self, state: list[Any], other: Sequence[Any], at: int) -> None:
-        if state[at] is None or (other[at] is not None and other[at] > state[at]):
-            state[at] = other[at]
-
-
 class Aggregation(Protocol):
     """How the values of one key become its row. Two kinds: `Fields` of aggregators, and a user's `Fold`."""
 
     row: Serde[Any]
     """Codec of a key's state."""
+    unmergeable: Sequence[str]
+    """What of it cannot be merged, in words; nothing where all can."""
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """Fold `values` into `rows` in order, creating absent ones (None); the key's result after each record.
@@ -203,36 +86,6 @@ def _updated(aggregator: Aggregator, states: Sequence[list[Any]], at: int, left:
     return aggregator.update(states, left, at)
 
 
-def reader(read: Read, value_type: Any) -> Callable[[Any], Any]:
-    """Reads of a value what `read` says: a function as it is, a field as values of that type have it."""
-    if callable(read):
-        return read
-    inner, _ = unwrap(value_type)
-    owner = typing.get_origin(inner) or inner
-    if isinstance(owner, type) and issubclass(owner, dict):
-        return itemgetter(read)
-    if fields_of(value_type) is not None:
-        return attrgetter(read)
-    return lambda value: value[read] if isinstance(value, Mapping) else getattr(value, read)  # known by the value only
-
-
-def _state_type(read: Read, value_type: Any) -> Any:
-    """The type of what is read where MessagePack alone would not give it back, else Any."""
-    if callable(read):
-        try:
-            found = typing.get_type_hints(read).get("return", Any)
-        except Exception:  # a name only the type checker knows, or no function
-            found = Any
-    else:
-        found = (fields_of(value_type) or {}).get(read, Any)
-    inner, _ = unwrap(found)
-    named = isinstance(inner, type) and (inner in _NAMED or issubclass(inner, enum.Enum))
-    return typing.Optional[inner] if named else Any  # noqa: UP045 - the type is only known here
-
-
-_NAMED = (Decimal, date, datetime, time, timedelta, UUID)
-
-
 def _row_serde(slots: Sequence[Any]) -> Serde[Any]:
     """The codec of a state; its slots come back as what they were."""
     untyped: Serde[Any] = msgpack(list)
@@ -240,6 +93,28 @@ def _row_serde(slots: Sequence[Any]) -> Serde[Any]:
         return untyped
     decode = msgpack(types.GenericAlias(tuple, tuple(slots))).decode
     return replace(untyped, decode=lambda raw: list(decode(raw)))
+
+
+def _packing(row: Serde[Any], columns: Sequence[tuple[Aggregator, int]]) -> Serde[Any]:
+    """The codec of a state some of whose slots are objects."""
+    packing = [(aggregator, slice(at, at + len(aggregator.initial))) for aggregator, at in columns if aggregator.packs]
+    if not packing:
+        return row
+    encode, decode = row.encode, row.decode
+
+    def packed(state: list[Any]) -> bytes:
+        plain = state.copy()
+        for aggregator, place in packing:
+            plain[place] = aggregator.pack(state[place])
+        return encode(plain)
+
+    def unpacked(raw: bytes) -> list[Any]:
+        state: list[Any] = decode(raw)
+        for aggregator, place in packing:
+            state[place] = aggregator.unpack(state[place])
+        return state
+
+    return replace(row, encode=packed, decode=unpacked)
 
 
 def _by_position(result: Callable[..., Any], names: Sequence[str]) -> bool:
@@ -276,12 +151,13 @@ class Fields:
         self._reads: list[Callable[[Any], Any] | None] = []
         for aggregator in aggregators.values():
             self._columns.append((aggregator, len(self._initial)))
-            self._reads.append(reader(aggregator.read, value_type) if aggregator.read != "" else None)
+            self._reads.append(aggregator.column(value_type))
             self._initial += aggregator.initial
-            slots += [Any] * len(aggregator.initial)
-            if not isinstance(aggregator, Count):
-                slots[-len(aggregator.initial)] = _state_type(aggregator.read, value_type)
-        self.row: Serde[Any] = _row_serde(slots)
+            slots += aggregator.slots(value_type)
+        self.row: Serde[Any] = _packing(_row_serde(slots), self._columns)
+        self.unmergeable: Sequence[str] = [
+            f"{name}={type(a).__name__}(...)" for name, a in aggregators.items() if not a.merges
+        ]
         self._by_position = _by_position(result, self.names)
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
@@ -348,6 +224,7 @@ class Fold:
     ) -> None:
         self.initial, self.step, self.row, self._merge = initial, add, row, merge
         self._frozen: dict[type, bool] = {}
+        self.unmergeable: Sequence[str] = [] if merge is not None else ["its states"]
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
         """See `Aggregation.run`."""

@@ -4,9 +4,12 @@ Run by `python -m penstock.deploy.worker benchmarks.peers.penstock_pipeline PROG
 """
 
 import os
+from datetime import timedelta
 from typing import Any
 
 from benchmarks.records import (
+    DAY_MS,
+    GAP_MS,
     PARTITIONS,
     Aircraft,
     Delay,
@@ -18,7 +21,7 @@ from benchmarks.records import (
     to_delay,
     with_aircraft,
 )
-from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Sum, Topic
+from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Session, Sum, Topic, Tumbling, Windowed
 
 name = os.environ.get("BENCH_OUT", "bench-out")
 delivery = Delivery(os.environ.get("BENCH_DELIVERY", "exactly-once"))
@@ -31,7 +34,13 @@ def out(value: Any) -> Topic[str, Any]:
     return Topic(name, key=str, value=value, partitions=PARTITIONS, retention=FOREVER)
 
 
-match os.environ.get("BENCH_PROGRAM", "stateless"):
+def is_result(result: Result | None) -> bool:
+    """A session that went into another one is None."""
+    return result is not None
+
+
+program = os.environ.get("BENCH_PROGRAM", "stateless")
+match program:
     case "stateless":
         stateless = pipeline.group("stateless", delivery=delivery).stream(source)
         stateless.filter(has_departed).map(to_delay).to(out(Delay))
@@ -41,6 +50,14 @@ match os.environ.get("BENCH_PROGRAM", "stateless"):
     case "rekey":
         rekey = pipeline.group("rekey", delivery=delivery).stream(source)
         rekey.filter(has_departed).group_by("by-route", route).map(to_delay).to(out(Delay))
+    case "tumbling" | "session":
+        days, nights = Tumbling(timedelta(milliseconds=DAY_MS)), Session(timedelta(milliseconds=GAP_MS))
+        windows = pipeline.group(program, delivery=delivery).stream(source)
+        updates = windows.window(days if program == "tumbling" else nights).aggregate(
+            "per-window", Result, n=Count(), total=Sum("distance")
+        )
+        updates = updates if program == "tumbling" else updates.filter(is_result)
+        updates.to(Topic(name, key=Windowed[str], value=Result, partitions=PARTITIONS, retention=FOREVER))
     case "join":
         planes = Topic(os.environ.get("BENCH_TABLE", "planes"), key=str, value=Aircraft, partitions=PARTITIONS)
         group = pipeline.group("join", delivery=delivery)

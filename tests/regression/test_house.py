@@ -24,6 +24,7 @@ THIRD_PARTIES = {
     "msgspec": ("tables/*", "agents/columns.py", "pipelines/describing.py", "deploy/*"),
     "rocksdict": ("tables/rocks*.py",),
     "fsspec": ("tables/snapshots.py",),
+    "datasketches": ("tables/sketches.py",),
     "faust": ("agents/faust_*.py", "deploy/*"),
     "mode": ("agents/faust_*.py", "deploy/*"),
     "aiokafka": ("agents/faust_*.py", "deploy/*"),
@@ -156,11 +157,11 @@ def test_files_stay_small() -> None:
 # ---- what is public
 
 PIPELINES = """
-    FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator Columns Count CountWindow Delivery Every
-    EveryUpdate GlobalTable Group GroupedTable Hopping Max Mean Min OnClose PenstockError Pipeline Problem
-    ProcessContext Processed Record RecordError Serde Session SetTable Sliding Stream StreamTime Sum Table Topic
-    Topology TopologyDriver TopologyError Tumbling UnknownType Watermark WindowResults Windowed WindowedStream check
-    json msgpack nullable
+    FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator ApproxDistinct ApproxQuantile Collect Columns
+    Count CountWindow Custom Delivery Every EveryUpdate First GlobalTable Group GroupedTable Hopping Last Max Mean Min
+    OnClose PenstockError Pipeline Problem ProcessContext Processed Record RecordError Serde Session SetTable Sliding
+    Stream StreamTime Sum Table TopK Topic Topology TopologyDriver TopologyError Tumbling UnknownType Watermark
+    WindowResults Windowed WindowedStream check json msgpack nullable
 """
 DEPLOY = """
     BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot

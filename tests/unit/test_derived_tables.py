@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from penstock.pipelines import (
     AgentStream,
     Count,
+    Custom,
     Group,
     Mean,
     Pipeline,
@@ -257,6 +258,28 @@ def test_a_group_that_all_rows_have_left_stays_at_nothing(lone: Group, topology_
     values = [(r.key, r.value) for r in driver.read(sums)]
     assert [v for v in values if v[0] == "x"] == [("x", Pay(1, 5)), ("x", Pay(0, 0))]
     assert [v for v in values if v[0] == "y"] == [("y", Pay(1, 6)), ("y", Pay(0, 0))]
+
+
+def test_an_aggregate_of_ones_own_takes_rows_out(lone: Group, topology_driver: Make) -> None:
+    def put(pays: list[int], pay: int) -> list[int]:
+        return sorted([*pays, pay])
+
+    def take(pays: list[int], pay: int) -> list[int]:
+        at = pays.index(pay)
+        return pays[:at] + pays[at + 1 :]
+
+    least: Any = Custom("pay", list, put, subtract=take, finish=lambda pays: pays[0] if pays else 0)
+    staff = lone.table("staff", workers)
+    kept = staff.group_by("by-boss", boss_of).aggregate("pays", Pay, workers=Count(), pay=least)
+    driver = topology_driver(lone.pipeline, partitions=1)
+    for key, pay in (("a", 5), ("b", 3), ("c", 7), ("b", 9)):
+        driver.send(workers, Worker("x", pay), key=key)
+    assert driver.table(kept) == {"x": Pay(3, 5)}
+    driver.rebalance("g")
+    for key in "abc":
+        driver.send(workers, None, key=key)  # type: ignore[type-var]
+        driver.process()
+    assert driver.table(kept) == {"x": Pay(0, 0)}
 
 
 def test_a_joiner_that_raises_names_its_record(lone: Group, topology_driver: Make) -> None:

@@ -5,6 +5,9 @@ import com.fasterxml.jackson.databind.ObjectReader;
 import com.fasterxml.jackson.databind.ObjectWriter;
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.Properties;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
@@ -21,7 +24,12 @@ import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.Repartitioned;
+import org.apache.kafka.streams.kstream.SessionWindows;
+import org.apache.kafka.streams.kstream.TimeWindows;
+import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.state.KeyValueStore;
+import org.apache.kafka.streams.state.SessionStore;
+import org.apache.kafka.streams.state.WindowStore;
 
 /** Candidate kafka-streams: every program of the benchmarks. Names come from the environment, as for the others. */
 public class Bench {
@@ -83,6 +91,28 @@ public class Bench {
                         .withKeySerde(text).withValueSerde(json(Result.class)))
                 .toStream()
                 .to(out, Produced.with(text, json(Result.class)));
+            case "tumbling" -> flights
+                .groupByKey(Grouped.with(text, flight))
+                .windowedBy(TimeWindows.ofSizeWithNoGrace(Duration.ofDays(1)))
+                .aggregate(
+                    () -> new Result(0, 0),
+                    (key, value, so) -> new Result(so.n + 1, so.total + value.distance),
+                    Materialized.<String, Result, WindowStore<Bytes, byte[]>>as("per-window")
+                        .withKeySerde(text).withValueSerde(json(Result.class)))
+                .toStream()
+                .to(out, Produced.with(windowed(), json(Result.class)));
+            case "session" -> flights
+                .groupByKey(Grouped.with(text, flight))
+                .windowedBy(SessionWindows.ofInactivityGapWithNoGrace(Duration.ofHours(8)))
+                .aggregate(
+                    () -> new Result(0, 0),
+                    (key, value, so) -> new Result(so.n + 1, so.total + value.distance),
+                    (key, one, other) -> new Result(one.n + other.n, one.total + other.total),
+                    Materialized.<String, Result, SessionStore<Bytes, byte[]>>as("per-window")
+                        .withKeySerde(text).withValueSerde(json(Result.class)))
+                .toStream()
+                .filter((key, value) -> value != null)
+                .to(out, Produced.with(windowed(), json(Result.class)));
             case "rekey" -> flights
                 .filter((key, value) -> value.departed())
                 .selectKey((key, value) -> value.route())
@@ -97,6 +127,19 @@ public class Bench {
                 .to(out, Produced.with(text, json(Seats.class)));
             default -> throw new IllegalArgumentException(program);
         }
+    }
+
+    /** Windows' keys as Penstock writes them: end, start, key; so that one check reads both. */
+    static Serde<Windowed<String>> windowed() {
+        return Serdes.serdeFrom(
+            (topic, window) -> {
+                byte[] key = window.key().getBytes(StandardCharsets.UTF_8);
+                return ByteBuffer.allocate(16 + key.length)
+                    .putLong(window.window().end() ^ Long.MIN_VALUE)
+                    .putLong(window.window().start() ^ Long.MIN_VALUE)
+                    .put(key).array();
+            },
+            (topic, bytes) -> { throw new UnsupportedOperationException(); });
     }
 
     static <T> Serde<T> json(Class<T> type) {
