@@ -29,8 +29,11 @@ class Made(NamedTuple):
 
 
 def changed_inputs(steps: Sequence[s.Step]) -> frozenset[s.Step]:
-    """Steps whose changes are asked for with what rows were before."""
-    return frozenset(before for step in steps if isinstance(step, t.FROM_CHANGES) for before in step.inputs)
+    """Steps whose changes are asked for: with what rows were before, or as a stream, with the times of results."""
+    found = {before for step in steps if isinstance(step, t.FROM_CHANGES) for before in step.inputs}
+    streams = (step.inputs for step in steps if isinstance(step, t.TableChanges))
+    found.update(before for inputs in streams for before in inputs if type(before) is s.Aggregate)
+    return frozenset(found)
 
 
 def topics_of(step: s.Step) -> frozenset[object]:

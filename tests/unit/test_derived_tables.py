@@ -1,6 +1,7 @@
 """Tables made from tables: whatever the batches, crashes and rebalances, what is kept is what the rows say."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -14,10 +15,13 @@ from penstock.pipelines import (
     Custom,
     Group,
     Mean,
+    OnClose,
     Pipeline,
     Sum,
     Topic,
     TopologyDriver,
+    Tumbling,
+    Windowed,
     nullable,
 )
 
@@ -280,6 +284,27 @@ def test_an_aggregate_of_ones_own_takes_rows_out(lone: Group, topology_driver: M
         driver.send(workers, None, key=key)  # type: ignore[type-var]
         driver.process()
     assert driver.table(kept) == {"x": Pay(0, 0)}
+
+
+def test_windows_behind_tables_know_the_time(lone: Group, topology_driver: Make) -> None:
+    """How far time is goes through registrations, answers and groups, by watermarks of all their sources."""
+    staff, called = lone.table("staff", workers), lone.table("called", names)
+    found = staff.left_join_foreign("found", called, boss_of, named)
+    counted = Topic("counted", key=Windowed[str], value=int)
+    size = Tumbling(timedelta(minutes=1))
+    found.to_stream().window(size).count("by-name", emit=OnClose()).to(counted)
+    sized = staff.group_by("by-boss", boss_of).aggregate("pays", Pay, workers=Count(), pay=Sum("pay")).to_stream()
+    counted_pays = Topic("counted-pays", key=Windowed[str], value=int)
+    sized.window(size).count("by-boss-count", emit=OnClose()).to(counted_pays)
+    driver = topology_driver(lone.pipeline, partitions=3)
+    begin = int(driver.now.timestamp() * 1000)
+    for number in range(6):
+        driver.send(workers, Worker("x", number), key=f"k{number}", timestamp=begin + number)
+    driver.process()
+    assert driver.values(counted) == []
+    driver.advance(timedelta(minutes=5))  # all sources are idle
+    assert {r.key.key: r.value for r in driver.read(counted)} == {f"k{n}": 1 for n in range(6)}
+    assert {(r.key.key, r.value) for r in driver.read(counted_pays)} == {("x", 6)}
 
 
 def test_a_joiner_that_raises_names_its_record(lone: Group, topology_driver: Make) -> None:
