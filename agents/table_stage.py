@@ -40,9 +40,9 @@ def topics_of(step: s.Step) -> frozenset[object]:
     """The topics that a step's records come from in its stage: by their names, or the steps that send to them."""
     if isinstance(step, s.Source):
         return frozenset((step.topic.name,))
-    return frozenset[object]().union(
-        *((before,) if isinstance(before, s.Repartition) else topics_of(before) for before in step.inputs)
-    )
+    if isinstance(step, s.Repartition):
+        return frozenset((step,))
+    return frozenset[object]().union(*map(topics_of, step.inputs))
 
 
 def meets_itself(step: s.Step) -> bool:

@@ -1,8 +1,11 @@
 """From a checked topology to the groups that run: partition counts follow their sources, tables their streams."""
 
+from collections.abc import Iterator, Mapping
+
 from penstock.agents import steps as s
 from penstock.agents.group import GroupSpec
 from penstock.agents.stage import StageSpec
+from penstock.agents.table_stage import topics_of
 from penstock.agents.table_steps import Respond, TableJoin, tables_of
 from penstock.pipelines.rules import validated
 from penstock.pipelines.topology import GroupTopology, Topology
@@ -37,7 +40,18 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
         delivery=group.delivery,
         everywhere=tuple(spec for spec, _, _ in group.global_tables),
         stamped=group.stamped,
+        together=tuple(_together(group, tables)),
     )
+
+
+def _together(group: GroupTopology, tables: Mapping[TableSpec, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What each join brings together by partition: its label, and the topics that need the same count."""
+    for step in group.steps:
+        if isinstance(step, s.Join | TableJoin):
+            found = frozenset[object]().union(*map(topics_of, step.inputs))
+            names = {group.repartition(each) if isinstance(each, s.Repartition) else str(each) for each in found}
+            names |= {tables[step.table]} if isinstance(step, s.Join) else set()
+            yield step.label, tuple(sorted(names))
 
 
 def _first_agent_topic(group: GroupTopology) -> str:

@@ -16,6 +16,7 @@ from penstock.pipelines import (
     Group,
     Mean,
     OnClose,
+    PenstockError,
     Pipeline,
     Sum,
     Topic,
@@ -24,6 +25,7 @@ from penstock.pipelines import (
     Windowed,
     nullable,
 )
+from penstock.pipelines.compiling import compile_group
 
 Make = Callable[..., TopologyDriver]
 
@@ -305,6 +307,26 @@ def test_windows_behind_tables_know_the_time(lone: Group, topology_driver: Make)
     driver.advance(timedelta(minutes=5))  # all sources are idle
     assert {r.key.key: r.value for r in driver.read(counted)} == {f"k{n}": 1 for n in range(6)}
     assert {(r.key.key, r.value) for r in driver.read(counted_pays)} == {("x", 6)}
+
+
+@pytest.mark.parametrize("counts", [(2, 3), (3, 2)])
+def test_counts_that_only_the_broker_tells_are_compared_at_start(counts: tuple[int, int], lone: Group) -> None:
+    staff, called = lone.table("staff", workers), lone.table("called", names)
+    staff.join(called, named).to_stream().to(notes)
+    other = lone.pipeline.group("other")
+    other.stream(workers).join(other.table("called", names), named).to(notes)
+    for name, label in (("g", "join of 'staff' with 'called'"), ("other", "join with 'called'")):
+        spec = compile_group(lone.pipeline.topology, name)
+        with pytest.raises(PenstockError, match=rf"{label}.*'names' has {counts[1]}, 'workers' has {counts[0]}.*same"):
+            spec.resolve_partitions({"workers": counts[0], "names": counts[1], "notes": 1})
+
+
+def test_foreign_keys_need_no_equal_counts(lone: Group) -> None:
+    staff, called = lone.table("staff", workers), lone.table("called", names)
+    staff.join_foreign("found", called, boss_of, named).to_stream().to(notes)
+    counts = compile_group(lone.pipeline.topology, "g").resolve_partitions({"workers": 2, "names": 3, "notes": 1})
+    assert counts["p.g-found-subscription-registration-topic"] == counts["p.g-found-registrations-changelog"] == 3
+    assert counts["p.g-found-subscription-response-topic"] == counts["p.g-found-changelog"] == 2
 
 
 def test_a_joiner_that_raises_names_its_record(lone: Group, topology_driver: Make) -> None:
