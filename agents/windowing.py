@@ -1,6 +1,7 @@
 """Windowed aggregates at work: tumbling and hopping windows, and what all kinds share."""
 
 from collections.abc import Sequence
+from operator import sub
 from typing import Any
 
 from penstock.agents import timed
@@ -171,8 +172,7 @@ class WindowOperator(TimedOperator):
             if not self.updates and not self.keep:
                 self._send_final(part, due, source)
             self.forget(part, due)
-        if len(due) < timed.SWEEP:
-            part.passed(end)
+        part.passed(end if len(due) < timed.SWEEP else due[-1] + b"\0")
         return max(sent, len(due))
 
     def _close(self, part: TimedPartition, end: bytes, source: RecordBatch) -> int:
@@ -244,14 +244,16 @@ class TumblingOperator(WindowOperator):
         size = self.size
         earliest, latest = min(stamps) // size, max(stamps) // size
         if (earliest + 1) * size + self.lag <= self.clock.latest(part.time, block, stamps):
-            reach, times = size + self.lag, self.clock.each(part.time, block, stamps)
-            mask = [stamp - stamp % size + reach > time for stamp, time in zip(stamps, times, strict=True)]
+            times = self.clock.each(part.time, block, stamps)
             self.clock.seen(part.time, stamps)
-            if not all(mask):
-                block = self.without(block, mask, "after its window closed")
-                stamps = block.timestamps()
-                if not stamps:
-                    return
+            if max(map(sub, times, stamps)) > self.lag:  # else each window ends behind its record by less than grace
+                reach = size + self.lag
+                mask = [stamp - stamp % size + reach > time for stamp, time in zip(stamps, times, strict=True)]
+                if not all(mask):
+                    block = self.without(block, mask, "after its window closed")
+                    stamps = block.timestamps()
+                    if not stamps:
+                        return
         else:
             self.clock.seen(part.time, stamps)
         raw = block.raw_keys()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from penstock.agents import steps as s
 from penstock.agents.location import caller
 from penstock.agents.window_steps import Late, WindowAggregate
-from penstock.pipelines.annotations import MISSING, codec, given, label_of, python_type, returned
+from penstock.pipelines.annotations import codec, given, label_of, python_type, returned
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.tables.aggregates import Aggregation, Aggregator, Count, Fields, Fold
@@ -122,7 +122,6 @@ class WindowedStream(Generic[K, V]):
         if emit is None:
             emit = OnClose() if isinstance(window, CountWindow) else EveryUpdate()
         key = _windowed_type(source.key_type)
-        key_serde = codec(source.key_type)
         view = made.view
 
         def result_of(row: Row) -> Any:
@@ -130,7 +129,7 @@ class WindowedStream(Generic[K, V]):
 
         table = TableSpec(
             name=name,
-            key=key_serde if key_serde is MISSING else windowed(key_serde),
+            key=codec(key),
             row=stamped(made.row),
             view=result_of,
             key_type=key,

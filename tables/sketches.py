@@ -108,8 +108,8 @@ class ApproxDistinct(_Sketch):
 
 @dataclass(frozen=True)
 class ApproxQuantile(_Sketch):
-    """About the least value at or below which a share of the numbers lies: a KLL sketch of k = 200, so within 1.65 % in rank for 99
-    runs of 100 (the library's own bound), in about 2 kB a row. None before the first number.
+    """About the least value at or below which a share of the numbers lies: a KLL sketch of k = 200, so within 1.65 % in
+    rank for 99 runs of 100 (the library's own bound), in about 2 kB a row. None before the first number.
 
     Args:
         read: name of the value's field, or a function of the value.
