@@ -159,8 +159,8 @@ def test_files_stay_small() -> None:
 PIPELINES = """
     FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator ApproxDistinct ApproxQuantile Collect Columns
     Count CountWindow Custom Delivery Every EveryUpdate First GlobalTable Group Hopping Last Max Mean Min OnClose
-    PenstockError Pipeline Problem Record RecordError Serde Session SetTable Sliding Stream StreamTime Sum Table
-    TopK Topic Topology TopologyDriver TopologyError Tumbling UnknownType Watermark WindowResults Windowed
+    PenstockError Pipeline Problem Record RecordError Serde Session SessionStream SetTable Sliding Stream StreamTime
+    Sum Table TopK Topic Topology TopologyDriver TopologyError Tumbling UnknownType Watermark WindowResults Windowed
     WindowedStream check json msgpack nullable
 """
 DEPLOY = """

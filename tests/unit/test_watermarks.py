@@ -23,6 +23,7 @@ from penstock.pipelines import (
     Watermark,
     Windowed,
 )
+from penstock.tables.checkpoint import Owner
 from penstock.tables.timed import NEVER
 
 clicks = Topic("clicks", key=str, value=str)
@@ -191,6 +192,21 @@ def test_records_in_order_give_the_same_windows_however_they_are_read(way: str) 
             expected[at] = expected.get(at, 0) + 1
         assert shown(driver) == sorted((*at, count) for at, count in expected.items())
         assert driver.values(lates) == []
+
+
+def test_a_tick_whose_positions_are_outdated_commits_those_of_now() -> None:
+    """It may wait at the checkpoint's gate while batches go through."""
+    with TopologyDriver(by_user(Watermark(idle=timedelta(seconds=1))), partitions=1) as driver:
+        runtime = driver._groups["g"].runtime
+        for stamp in (1, 2, 35):
+            send(driver, 0, stamp)
+        driver.process(checkpoint=False)
+        assert runtime.progress["clicks", 0] == 3
+        driver.advance(timedelta(seconds=5))
+        assert driver.wait(runtime.tick(Owner(-1, ""), {("clicks", 0): 0}))
+        driver.process()
+        assert driver.committed("g")["clicks", 0] == 3
+        assert shown(driver)[0] == ("u", 0, 2)
 
 
 def batch_of(rows: list[tuple[bytes | None, list[tuple[str, bytes | None]]]]) -> RecordBatch:
