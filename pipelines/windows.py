@@ -124,8 +124,8 @@ class WindowedStream(Generic[K, V]):
         key = _windowed_type(source.key_type)
         view = made.view
 
-        def result_of(row: Row) -> Any:
-            return view(row.state)
+        def result_of(row: Any) -> Any:  # of a stored row, or of one at work
+            return view(row.state if type(row) is Row else row)
 
         table = TableSpec(
             name=name,
