@@ -150,6 +150,33 @@ def test_windows_of_windows() -> None:
             assert driver.late("g") == {}
 
 
+def test_of_merged_topics_the_slower_counts() -> None:
+    """Each with the lateness and the idle time of its own."""
+    views = Topic("views", key=str, value=str)
+    group = Pipeline("p").group("g")
+    slow = group.stream(views, clock=Watermark(ms(5), idle=timedelta(seconds=9)))
+    merged = group.stream(clicks, clock=Watermark(idle=timedelta(seconds=1))).merge(slow)
+    merged.window(Tumbling(ms(10))).count("counts", emit=OnClose()).to(counts)
+    with TopologyDriver(group.pipeline, partitions=1) as driver:
+        for stamp in (1, 12, 38, 95):
+            send(driver, 0, stamp)
+        driver.send(views, "u", key="k0", timestamp=14)
+        assert shown(driver) == []  # of views it is known that they came to 9
+        driver.send(views, "u", key="k0", timestamp=15)
+        assert shown(driver) == [("k0", 0, 1)]
+        driver.send(views, "u", key="k0", timestamp=8)
+        driver.send(views, "u", key="k0", timestamp=11)
+        driver.process()
+        assert sum(driver.late("g").values()) == 1
+        driver.advance(timedelta(seconds=2))  # clicks are idle, and views were further back anyway
+        assert shown(driver) == [("k0", 0, 1)]
+        driver.crash("g")
+        driver.send(views, "u", key="k0", timestamp=27)
+        assert shown(driver) == [("k0", 0, 1), ("k0", 10, 4)]
+        driver.advance(timedelta(seconds=10))
+        assert shown(driver) == [("k0", 0, 1), ("k0", 10, 4), ("k0", 20, 1), ("k0", 30, 1), ("k0", 90, 1)]
+
+
 SENT = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 80), st.sampled_from("ab"), st.booleans()), max_size=30)
 
 
