@@ -337,7 +337,8 @@ class WatermarkClock:
         return [max(floor, min(others, max(before, mark - delay))) for mark in marks]
 
     def seen(self, time: OperatorTime, stamps: Sequence[int]) -> None:
-        """See `OperatorClock.seen`: only inlets move it."""
+        """See `OperatorClock.seen`: it does not move by them."""
+        time.high = max(time.high, max(stamps))
 
     def settle(self, time: OperatorTime, partition: int) -> int:
         """See `OperatorClock.settle`."""

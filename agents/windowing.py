@@ -1,7 +1,8 @@
 """Windowed aggregates at work: tumbling and hopping windows, and what all kinds share."""
 
 from collections.abc import Sequence
-from operator import sub
+from itertools import islice
+from operator import le, sub
 from typing import Any
 
 from penstock.agents import timed
@@ -30,7 +31,7 @@ class WindowOperator(TimedOperator):
         super().__init__(where, runtime, step.table, clock)
         self.aggregation, self.emit = step.aggregation, step.emit
         self.updates = isinstance(step.emit, EveryUpdate)
-        self._results = self.updates or not isinstance(step.aggregation, Fields)
+        self._deletes = not isinstance(step.aggregation, Fields)
         """A fold's result may be None, which deletes the row."""
         self.interval = step.emit.interval_ms if isinstance(step.emit, Every) else None
         self.lag = step.window.grace_ms
@@ -108,7 +109,7 @@ class WindowOperator(TimedOperator):
         """
         values = block.values if at is None else [block.values[i] for i in at]
         try:
-            if self._results:
+            if self.updates or self._deletes:
                 return self.aggregation.run(rows, keys, values)
             self.aggregation.add(rows, keys, values)
         except FailedAt as failed:
@@ -241,7 +242,7 @@ class TumblingOperator(WindowOperator):
 
     def windowed(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
         """See `WindowOperator.windowed`."""
-        size = self.size
+        size, before = self.size, part.time.high
         earliest, latest = min(stamps) // size, max(stamps) // size
         if (earliest + 1) * size + self.lag <= self.clock.latest(part.time, block, stamps):
             times = self.clock.each(part.time, block, stamps)
@@ -263,16 +264,31 @@ class TumblingOperator(WindowOperator):
         else:
             prefixes = _Prefixes(size)
             keys = [prefixes[stamp // size] + key for key, stamp in zip(raw, stamps, strict=True)]  # type: ignore[operator]
-        self.take(part, block, keys, stamps, None)
+        # Where time does not go back, as it seldom does on one partition, each record is its window's latest.
+        ascending = stamps[0] >= before and all(map(le, stamps, islice(stamps, 1, None)))
+        self.take(part, block, keys, stamps, None, ascending=ascending)
 
     def take(
-        self, part: TimedPartition, block: Block, keys: list[bytes], stamps: list[int], at: Sequence[int] | None
+        self,
+        part: TimedPartition,
+        block: Block,
+        keys: list[bytes],
+        stamps: list[int],
+        at: Sequence[int] | None,
+        *,
+        ascending: bool = False,
     ) -> None:
-        """Records into windows that are open."""
+        """Records into windows that are open; `ascending`: none is older than one before it."""
         distinct = set(keys)
         results = self.fold(block, part.load(distinct), keys, at)
         if self.interval is not None:
             part.pending |= distinct
+        if ascending and not (self._deletes and None in results):
+            part.stamps.update(zip(keys, stamps, strict=True))
+            part.touch(distinct)
+            if self.updates:
+                self.send(block, keys, results, stamps, at)
+            return
         if results:
             highs = highest(part.stamps, keys, stamps, results)
             part.touch(distinct)

@@ -118,11 +118,11 @@ class TimedPartition(TablePartition):
         if not missing:
             return rows
         top = until(self.time.top + 1) if self.time.top > NEVER else b""
-        new = {key for key in missing if key >= top}
+        new = missing if min(missing) >= top else {key for key in missing if key >= top}
         if new:
             rows.update(dict.fromkeys(new))
             self._new |= new
-            missing -= new
+            missing = missing - new
         if missing:
             decode, stamps = self._of_state.decode, self.stamps
             wanted = list(missing)
@@ -146,12 +146,17 @@ class TimedPartition(TablePartition):
 
     def delete(self, keys: Collection[bytes]) -> None:
         """These rows go. Those that nobody saw yet, in store or changelog, go without a trace."""
-        stamps = self.stamps
+        rows, stamps = self.rows, self.stamps
+        fresh = self._new.intersection(keys)
         for key in keys:
             stamps.pop(key, None)
-        self.rows.update(dict.fromkeys(keys))
+            if key in fresh:
+                del rows[key]
+            else:
+                rows[key] = None
         self._dirty.update(keys)
-        self._dirty -= self._new.intersection(keys)
+        self._dirty -= fresh
+        self._new -= fresh
         if self.pending:
             self.pending.difference_update(keys)
 

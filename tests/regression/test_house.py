@@ -159,9 +159,9 @@ def test_files_stay_small() -> None:
 PIPELINES = """
     FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator ApproxDistinct ApproxQuantile Collect Columns
     Count CountWindow Custom Delivery Every EveryUpdate First GlobalTable Group GroupedTable Hopping Last Max Mean Min
-    OnClose PenstockError Pipeline Problem ProcessContext Processed Record RecordError Serde Session SetTable Sliding
-    Stream StreamTime Sum Table TopK Topic Topology TopologyDriver TopologyError Tumbling UnknownType Watermark
-    WindowResults Windowed WindowedStream check json msgpack nullable
+    OnClose PenstockError Pipeline Problem ProcessContext Processed Record RecordError Serde Session SessionStream
+    SetTable Sliding Stream StreamTime Sum Table TopK Topic Topology TopologyDriver TopologyError Tumbling UnknownType
+    Watermark WindowResults Windowed WindowedStream check json msgpack nullable
 """
 DEPLOY = """
     BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot
