@@ -161,7 +161,7 @@ assert_type(counted.late, Stream[str, Flight])
 hourly = hours.aggregate("hourly", Seen, flights=Count())
 assert_type(hourly, WindowResults[str, Flight, Seen])
 sessions = group.stream(flights, clock=StreamTime()).window(Session(timedelta(hours=1)))
-sessions.count("visiting").to(visits)
+sessions.count("visits").to(visits)
 sessions.count("ended", emit=OnClose()).to(per_hour)
 
 visited = assert_type(group.set_table("visited", key=str, value=int, ttl=FOREVER), SetTable[str, int])
@@ -200,7 +200,7 @@ def leave(context: ProcessContext[str, int]) -> None:
     context.state = None
 
 
-visited_by = assert_type(stream.process("visits", visit, state=int, on_timer=leave), Processed[str, str, int])
+visited_by = assert_type(stream.process("visiting", visit, state=int, on_timer=leave), Processed[str, str, int])
 assert_type(visited_by.table, Table[str, int])
 assert_type(visited_by.filter(len), Stream[str, str])
 assert_type(stream.distinct("once", within=timedelta(hours=1)), Stream[str, Flight])
