@@ -48,9 +48,13 @@ def _together(group: GroupTopology, tables: Mapping[TableSpec, str]) -> Iterator
     """What each join brings together by partition: its label, and the topics that need the same count."""
     for step in group.steps:
         if isinstance(step, s.Join | TableJoin):
-            found = frozenset[object]().union(*map(topics_of, step.inputs))
+            sides = list(step.inputs)
+            if isinstance(step, s.Join):
+                sides += [each for each in group.steps if step.table in tables_of(each)]
+            found = frozenset[object]().union(*map(topics_of, sides))
             names = {group.repartition(each) if isinstance(each, s.Repartition) else str(each) for each in found}
-            names |= {tables[step.table]} if isinstance(step, s.Join) else set()
+            if isinstance(step, s.Join) and len(sides) == 1:  # only the bodies of agents write it
+                names.add(tables[step.table])
             yield step.label, tuple(sorted(names))
 
 
