@@ -62,7 +62,7 @@ class TablePartition:
     @property
     def _unflushed(self) -> set[bytes]:
         """Keys of the rows that the store has otherwise: changed since the cut, or before it and yet to be flushed."""
-        return {*self._dirty, *self._raw, *self._cut}
+        return {*self._dirty, *self._raw, *self._cut} if self._raw or self._cut else self._dirty
 
     def _weigh(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """A look at some of them, for `held_bytes`."""

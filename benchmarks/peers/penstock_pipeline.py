@@ -21,7 +21,7 @@ from benchmarks.records import (
     to_delay,
     with_aircraft,
 )
-from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Session, Sum, Topic, Tumbling, Windowed
+from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Session, Sum, Topic, Tumbling, Windowed, nullable
 
 name = os.environ.get("BENCH_OUT", "bench-out")
 delivery = Delivery(os.environ.get("BENCH_DELIVERY", "exactly-once"))
@@ -57,7 +57,7 @@ match program:
             "per-window", Result, n=Count(), total=Sum("distance")
         )
         updates = updates if program == "tumbling" else updates.filter(is_result)
-        updates.to(Topic(name, key=Windowed[str], value=Result, partitions=PARTITIONS, retention=FOREVER))
+        updates.to(Topic(name, key=Windowed[str], value=nullable(Result), partitions=PARTITIONS, retention=FOREVER))
     case "join":
         planes = Topic(os.environ.get("BENCH_TABLE", "planes"), key=str, value=Aircraft, partitions=PARTITIONS)
         group = pipeline.group("join", delivery=delivery)
