@@ -76,6 +76,10 @@ def check(module: str, as_json: bool) -> None:
     else:
         stages = sum(len(group.stages) for group in topology.groups)
         click.echo(f"pipeline {topology.name!r} is right: {len(topology.groups)} groups, {stages} stages")
+        for group in topology.groups:
+            policies = dict.fromkeys(str(step.errors) for step in group.steps)
+            if any(policy != "fail" for policy in policies):
+                click.echo(f"  records that fail in {group.app_id}: {'; '.join(policies)}")
     sys.exit(1 if problems else 0)
 
 
