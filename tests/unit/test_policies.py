@@ -210,6 +210,17 @@ def test_a_reduce_that_fails() -> None:
         assert driver.values(results) == [3, 4, 6]
 
 
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_a_record_that_fails_does_not_move_the_time_of_a_table(batch: int) -> None:
+    def declare(g: Group) -> None:
+        g.stream(numbers).fold("old", int, sum_of, ttl=timedelta(minutes=1)).to(results)
+
+    with TopologyDriver(declared(declare, Skip()), partitions=1, batch=batch) as driver:
+        for n, stamp in ((1, 0), (3, 10 * MINUTE), (2, MINUTE // 2), (4, 5 * MINUTE)):
+            driver.send(numbers, n, key="k", timestamp=stamp)
+        assert driver.values(results) == [1, 3, 4]
+
+
 def test_state_without_a_key_is_left_out() -> None:
     pipeline = declared(lambda g: g.stream(numbers).aggregate("a", Total, n=Count()).to(results), Skip())
     with TopologyDriver(pipeline, partitions=1) as driver:
