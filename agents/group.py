@@ -7,13 +7,17 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from penstock.agents.batch import RecordBatch
+from penstock.agents.batch import RecordBatch, RecordTooLarge
 from penstock.agents.context import RecordContext
+from penstock.agents.failures import Failures
 from penstock.agents.global_rows import GlobalRows
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Partitioner, Rows
+from penstock.agents.policies import FAIL, Policy
+from penstock.agents.sendable import append_sendable
 from penstock.agents.stage import Stage, StageSpec
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
@@ -40,6 +44,7 @@ class GroupSpec:
         writes: declared topics that it writes.
         repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
         delivery: how often outputs reach the declared topics.
+        errors: what becomes of failing records unless their stream says otherwise.
     """
 
     app_id: str
@@ -50,6 +55,7 @@ class GroupSpec:
     repartitions: Mapping[str, str | int]
     delivery: Delivery = Delivery.EXACTLY_ONCE
     everywhere: tuple[TableSpec, ...] = ()
+    errors: Policy = FAIL
 
     def stage_of(self, topic: str) -> StageSpec:
         """The stage that reads a topic."""
@@ -148,6 +154,8 @@ class GroupRuntime:
         rows: RowBudget = RowBudget(),  # noqa: B008 - without state
     ) -> None:
         self.spec, self.stores, self.outbox, self.transaction = spec, stores, outbox, transaction
+        self.failures = Failures(spec.app_id, self.emit)
+        """What takes failing records, where their policy is not to fail."""
         self.partitions: Mapping[str, int] = {}
         """Partition counts of the topics it writes; set before the first batch."""
         self.checkpoint = Checkpoint(transaction, self.parts, at_step, rows)
@@ -190,6 +198,7 @@ class GroupRuntime:
         self.working[source] = batch
         try:
             await self.stages[batch.topic].process(batch)
+            self.failures.settle()
             await checkpoint.collected()  # before leave(): no cut may come between
         except BaseException as exc:
             checkpoint.leave_failed(exc)
@@ -224,21 +233,26 @@ class GroupRuntime:
         values: list[bytes | None],
         timestamps: list[int],
         headers: Headers,
+        refused: Callable[[int, RecordTooLarge], None] | None = None,
     ) -> None:
         """Collect outputs. Keyed records go to the partition Kafka's own clients choose; those of a batch without a
-        key go to one partition together, the next one for the next batch."""
+        key go to one partition together, the next one for the next batch. Rows that are too large to be sent are
+        given to `refused` and left out; default None: they raise RecordTooLarge."""
         partitioner = self._partitioners.get(topic)
         if partitioner is None:
             partitioner = self._partitioners[topic] = Partitioner(self.partitions[topic])
+        append: Callable[..., None] = self.outbox.append_rows
+        if refused is not None:
+            append = partial(append_sendable, append, refused)
         if partitioner.partitions == 1:
-            self.outbox.append_rows(topic, 0, keys, values, timestamps, headers)
+            append(topic, 0, keys, values, timestamps, headers)
             return
         self._keyless = (self._keyless + 1) % partitioner.partitions
         for partition, rows in enumerate(partitioner.rows(keys, self._keyless)):
             if len(rows) == len(keys):
-                self.outbox.append_rows(topic, partition, keys, values, timestamps, headers)
+                append(topic, partition, keys, values, timestamps, headers)
             elif len(rows):
-                self.outbox.append_rows(topic, partition, keys, values, timestamps, headers, rows)
+                append(topic, partition, keys, values, timestamps, headers, rows)
 
     # ---- tables
 
@@ -322,6 +336,7 @@ class GroupRuntime:
 
     async def stop(self) -> None:
         """End agent bodies and close stores."""
+        self.failures.tell()
         for stage in set(self.stages.values()):
             await stage.stop()
         await self.settle()

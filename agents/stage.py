@@ -138,9 +138,11 @@ class Stage:
 
     def _open(self, inlet: Inlet) -> None:
         readers = self.readers.setdefault(inlet.topic, [])
-        shared = next((r for r in readers if r.time is inlet.time and r.value == inlet.value), None)
+        want = inlet.time, inlet.value, inlet.step.errors
+        shared = next((r for r in readers if (r.time, r.value, r.policy) == want), None)
         if shared is None:
             shared = SourceOperator(self._where(inlet.step), self._runtime, inlet.value, inlet.time)
+            shared.policy = inlet.step.errors
             readers.append(shared)
         # A GroupBy is the end of one stage and an inlet of another, or of this same one.
         self._operators.setdefault(inlet.step, []).append(shared)
@@ -150,6 +152,7 @@ class Stage:
     def _add(self, step: s.Step) -> None:
         self._key_of.setdefault(step, self._key_of[step.inputs[0]])
         operator = _named(self._operator(step), step.label)
+        operator.policy = step.errors
         if isinstance(step, s.Branch):
             self._branches(step, operator)
         for source in step.inputs:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from penstock.agents.location import Location
+from penstock.agents.policies import FAIL, Policy
 from penstock.agents.topics import Topic
 from penstock.tables.aggregates import Aggregation
 from penstock.tables.specs import TableSpec
@@ -33,6 +34,7 @@ class Step:
         location: where it was declared.
         key_type, value_type: types of its output, or UNKNOWN.
         label: how it is shown, such as `filter(has_departed)`.
+        errors: what becomes of records that fail in it.
     """
 
     inputs: tuple["Step", ...] = ()
@@ -40,6 +42,7 @@ class Step:
     key_type: Any = UNKNOWN
     value_type: Any = UNKNOWN
     label: str
+    errors: Policy = FAIL
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -4,6 +4,7 @@ from penstock.agents.agent_stream import AgentBatch, AgentStream
 from penstock.agents.block import Record
 from penstock.agents.columns import Columns
 from penstock.agents.errors import RecordError
+from penstock.agents.policies import DeadLetter, Fail, Retry, Skip
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
 from penstock.pipelines.global_table import GlobalTable
@@ -30,7 +31,9 @@ __all__ = [
     "Aggregator",
     "Columns",
     "Count",
+    "DeadLetter",
     "Delivery",
+    "Fail",
     "GlobalTable",
     "Group",
     "Max",
@@ -41,8 +44,10 @@ __all__ = [
     "Problem",
     "Record",
     "RecordError",
+    "Retry",
     "Serde",
     "SetTable",
+    "Skip",
     "Stream",
     "Sum",
     "Table",

@@ -35,6 +35,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
         repartitions=_repartitions(group),
         delivery=group.delivery,
         everywhere=tuple(spec for spec, _, _ in group.global_tables),
+        errors=group.errors,
     )
 
 

@@ -200,6 +200,14 @@ class TopologyDriver:
         rows = group.rows(table)
         return TableContents(gathered(iter(rows)) if isinstance(table, SetTable) else rows)
 
+    def skipped(self, group: str) -> Mapping[str, int]:
+        """How many records each step of a group left out by its policy since the group was last started."""
+        self.process()
+        runtime = self._groups[group].runtime
+        return {
+            where.removeprefix(f"{runtime.spec.app_id}: "): count for where, count in runtime.failures.skipped.items()
+        }
+
     def committed(self, group: str) -> Mapping[tuple[str, int], int]:
         """A group's committed offsets by (topic, partition)."""
         return dict(self.broker.offsets.get(self._groups[group].spec.app_id, {}))
@@ -277,6 +285,8 @@ class _DrivenGroup:
         transaction = MemoryTransaction(broker, app_id, self.spec.held)
         self.runtime = GroupRuntime(self.spec, self._disk, transaction, transaction)
         self.runtime.partitions = self.counts
+        self.runtime.failures.now = lambda: self.driver.now.timestamp()
+        self.runtime.failures.sleep = lambda seconds: self.driver.advance(timedelta(seconds=seconds))
         self._feed = GlobalFeed(self.runtime)
         committed = broker.offsets.get(app_id, {})
         self._next = {(t, p): committed.get((t, p), 0) for t in self.spec.source_topics for p in range(self.counts[t])}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.location import Location, caller
+from penstock.agents.policies import FAIL, DeadLetter, Policy, letter_topic, resolved
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, python_type
 from penstock.pipelines.global_table import GlobalTable
@@ -32,13 +33,20 @@ class Group:
         name: unique in the pipeline.
         app_id: PIPELINE.GROUP, the consumer group's id.
         delivery: how often outputs reach the topics that it writes.
+        errors: what becomes of records that fail, unless their stream says otherwise.
     """
 
     def __init__(
-        self, pipeline: "Pipeline", name: str, location: Location, delivery: Delivery = Delivery.EXACTLY_ONCE
+        self,
+        pipeline: "Pipeline",
+        name: str,
+        location: Location,
+        delivery: Delivery = Delivery.EXACTLY_ONCE,
+        errors: Policy = FAIL,
     ) -> None:
         self.pipeline, self.name, self.location, self.delivery = pipeline, name, location, delivery
         self.app_id = f"{pipeline.name}.{name}"
+        self.errors = resolved(errors, self.app_id)
         self._steps: list[s.Step] = []
         self._tables: list[tuple[TableSpec, Topic[Any, Any] | None, Location]] = []
         self._globals: list[tuple[TableSpec, Topic[Any, Any], Location]] = []
@@ -62,17 +70,23 @@ class Group:
         """Tables that every worker holds whole: spec, topic, location."""
         return tuple(self._globals)
 
-    def stream(self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None) -> Stream[K, V]:
+    def stream(
+        self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None, errors: Policy | None = None
+    ) -> Stream[K, V]:
         """Read a topic, from where the group stands; a new group begins at the earliest record.
 
         Args:
             topic: what to read.
             time: the event time of a value, as ms since 1970 or as a datetime with a time zone. Default None: the
                 record's own timestamp.
+            errors: what becomes of records that fail, in reading or in a step behind; `Stream.on_error` changes it for
+                the steps behind. Default None: what the group says.
         """
-        return Stream(self, self._source(topic, time))
+        return Stream(self, self._source(topic, time, errors))
 
-    def _source(self, topic: Topic[Any, Any], time: Callable[[Any], Any] | None = None) -> s.Source:
+    def _source(
+        self, topic: Topic[Any, Any], time: Callable[[Any], Any] | None = None, errors: Policy | None = None
+    ) -> s.Source:
         source = s.Source(
             location=caller(),
             key_type=topic.key,
@@ -80,13 +94,19 @@ class Group:
             label=f"stream({topic.name})",
             topic=topic,
             time=time,
+            errors=self.errors if errors is None else resolved(errors, self.app_id),
         )
         self.add(source)
         return source
 
     @overload
     def table(
-        self, name: str, topic: Topic[K, V], *, ttl: timedelta | Literal["forever"] | None = None
+        self,
+        name: str,
+        topic: Topic[K, V],
+        *,
+        ttl: timedelta | Literal["forever"] | None = None,
+        errors: Policy | None = None,
     ) -> Table[K, V]: ...
     @overload
     def table(
@@ -107,6 +127,7 @@ class Group:
         value: Any = None,
         beside: Topic[Any, Any] | None = None,
         ttl: timedelta | Literal["forever"] | None = None,
+        errors: Policy | None = None,
     ) -> Table[Any, Any]:
         """A table that outlives its worker.
 
@@ -120,6 +141,7 @@ class Group:
                 first agent reads.
             ttl: how long a row lives after it was written, in event time; a table with one keeps a changelog of its
                 own. FOREVER: only rows that a body writes with `put(..., ttl=...)` expire. Default None: none does.
+            errors: with a topic: what becomes of its records that fail. Default None: what the group says.
         """
         key_type, value_type = (topic.key, topic.value) if topic is not None else (key, value)
         spec = TableSpec(
@@ -134,9 +156,10 @@ class Group:
         if topic is None:
             self._tables.append((spec, beside, caller()))
             return Table(spec, None, self.app_id)
-        source = self._source(topic)
+        source = self._source(topic, errors=errors)
         step = s.ToTable(
             inputs=(source,),
+            errors=source.errors,
             location=source.location,
             key_type=source.key_type,
             value_type=source.value_type,
@@ -203,7 +226,9 @@ class Group:
         self._globals.append((spec, topic, caller()))
         return GlobalTable(spec, self.app_id)
 
-    def agent(self, topic: Topic[Any, Any], *, to: Topic[Any, Any] | None = None) -> Callable[[F], F]:
+    def agent(
+        self, topic: Topic[Any, Any], *, to: Topic[Any, Any] | None = None, errors: Policy | None = None
+    ) -> Callable[[F], F]:
         """A plain Faust agent body as a stage: `async def body(stream): async for value in stream: ...`.
 
         The stream also has `items()`, `events()`, `take(n)` and `batches()`. Tables of the group are dicts inside the
@@ -212,12 +237,15 @@ class Group:
         Args:
             topic: what it reads.
             to: where the values that the body yields go, under the key of the record at hand.
+            errors: what becomes of records that do not decode, or that the body holds when it raises: it is begun
+                anew behind them. What it did before it raised stays. Default None: what the group says.
         """
 
         def declare(fn: F) -> F:
-            source = self._source(topic)
+            source = self._source(topic, errors=errors)
             step = s.Agent(
                 inputs=(source,),
+                errors=source.errors,
                 location=source.location,
                 key_type=source.key_type,
                 value_type=source.value_type,
@@ -231,6 +259,18 @@ class Group:
             return fn
 
         return declare
+
+    @property
+    def dead_letters(self) -> Topic[bytes, bytes | None]:
+        """The topic of its dead letters where its policies name no other: to read them in another group.
+
+        >>> from penstock.pipelines import Pipeline
+        >>> Pipeline("shop").group("orders").dead_letters.name
+        'shop.orders-dead-letters'
+        """
+        topic = letter_topic(resolved(DeadLetter(), self.app_id))
+        assert topic is not None
+        return topic
 
     def __repr__(self) -> str:
         return f"<Group {self.app_id}>"

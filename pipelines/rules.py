@@ -12,6 +12,7 @@ from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
 from penstock.pipelines.copartition import copartition_problems
 from penstock.pipelines.cycles import cycle_problems
+from penstock.pipelines.failure_rules import failure_problems
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.table_rules import table_problems
 from penstock.pipelines.topology import GroupTopology, Topology
@@ -64,7 +65,7 @@ def topics(topology: Topology) -> Iterator[Problem]:
     first: dict[str, Topic[Any, Any]] = {}
     reported: set[int] = set()
     for group in topology.groups:
-        for topic in (*group.reads, *group.writes, *_sunk(group)):
+        for topic in (*group.reads, *group.writes, *_sunk(group), *group.dead_letters):
             if id(topic) in reported:
                 continue
             reported.add(id(topic))
@@ -202,6 +203,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     table_problems,
     copartition_problems,
     cycle_problems,
+    failure_problems,
 )
 
 

@@ -5,6 +5,7 @@ import enum
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -28,6 +29,11 @@ class FailedAt(Exception):
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
+
+    @property
+    def why(self) -> Exception:
+        """What went wrong."""
+        return self.__cause__ if isinstance(self.__cause__, Exception) else self
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,10 @@ class Aggregation(Protocol):
         """The result of a state."""
         ...
 
+    def saved(self, state: Any) -> Any:
+        """A state that stays as it is whatever `run` does with the given one."""
+        ...
+
 
 def _each(work: Callable[[Iterator[Any]], list[Any]], column: Sequence[Any]) -> list[Any]:
     """`work` over a column. The iterator knows how far it came, so that telling which value failed is free."""
@@ -250,6 +260,7 @@ class Fields:
             if not isinstance(aggregator, Count):
                 slots[-len(aggregator.initial)] = _state_type(aggregator.read, value_type)
         self.row: Serde[Any] = _row_serde(slots)
+        self._plain = all(type(a).__module__ == __name__ for a in aggregators.values())
         self._by_position = _by_position(result, self.names)
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
@@ -276,6 +287,10 @@ class Fields:
         """See `Aggregation.view`."""
         row = [a.result(state, at) for a, at in self._columns]
         return self.make(*row) if self._by_position else self.make(**dict(zip(self.names, row, strict=True)))
+
+    def saved(self, state: Any) -> Any:
+        """See `Aggregation.saved`. The slots of the built-in aggregators are never changed in place."""
+        return None if state is None else state.copy() if self._plain else deepcopy(state)
 
 
 class Fold:
@@ -316,14 +331,22 @@ class Fold:
     def _safe(self, new: Any, before: Any) -> bool:
         """Whether a result can also be kept as the state: nothing will change it in place."""
         tp = type(new)
+        return self._holds(tp) and (new is not before or tp in _SCALARS)
+
+    def _holds(self, tp: type) -> bool:
+        """Whether values of a type cannot change in place."""
         frozen = self._frozen.get(tp)
         if frozen is None:
             frozen = self._frozen[tp] = _is_frozen(tp)
-        return frozen and (new is not before or tp in _SCALARS)
+        return frozen
 
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""
         return state
+
+    def saved(self, state: Any) -> Any:
+        """See `Aggregation.saved`."""
+        return state if self._holds(type(state)) else self.row.decode(self.row.encode(state))
 
 
 _SCALARS = (type(None), bool, int, float, str, bytes)

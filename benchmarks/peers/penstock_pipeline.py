@@ -18,10 +18,11 @@ from benchmarks.records import (
     to_delay,
     with_aircraft,
 )
-from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Sum, Topic
+from penstock.pipelines import FOREVER, Count, DeadLetter, Delivery, Fail, Pipeline, Skip, Sum, Topic
 
 name = os.environ.get("BENCH_OUT", "bench-out")
 delivery = Delivery(os.environ.get("BENCH_DELIVERY", "exactly-once"))
+errors = {"": Fail(), "skip": Skip(), "dead-letter": DeadLetter()}[os.environ.get("BENCH_ERRORS", "")]
 pipeline = Pipeline(os.environ.get("BENCH_RUN", "bench"))
 source = Topic(os.environ.get("BENCH_SOURCE", "flights"), key=str, value=Departure, partitions=PARTITIONS)
 
@@ -33,7 +34,7 @@ def out(value: Any) -> Topic[str, Any]:
 
 match os.environ.get("BENCH_PROGRAM", "stateless"):
     case "stateless":
-        stateless = pipeline.group("stateless", delivery=delivery).stream(source)
+        stateless = pipeline.group("stateless", delivery=delivery, errors=errors).stream(source)
         stateless.filter(has_departed).map(to_delay).to(out(Delay))
     case "keyed":
         keyed = pipeline.group("keyed", delivery=delivery).stream(source)

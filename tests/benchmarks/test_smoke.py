@@ -22,6 +22,7 @@ PROGRAMS = ("stateless", "keyed", "rekey", "join")
 PENSTOCK = [
     *((workload, "penstock") for workload in (*PROGRAMS, "large", "latency-500", "restore")),
     ("stateless", "penstock-alo"),
+    *((shape, f"penstock-{errors}") for shape in ("undecodable", "seldom") for errors in ("skip", "dead-letter")),
     ("scaling", "penstock-2"),
 ]
 LOOPS = [(workload, candidate) for workload in PROGRAMS for candidate in ("aiokafka", "confluent-kafka")]

@@ -156,9 +156,9 @@ def test_files_stay_small() -> None:
 # ---- what is public
 
 PIPELINES = """
-    FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator Columns Count Delivery GlobalTable Group Max Mean
-    Min PenstockError Pipeline Problem Record RecordError Serde SetTable Stream Sum Table Topic Topology TopologyDriver
-    TopologyError UnknownType check json msgpack nullable
+    FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator Columns Count DeadLetter Delivery Fail GlobalTable
+    Group Max Mean Min PenstockError Pipeline Problem Record RecordError Retry Serde SetTable Skip Stream Sum Table
+    Topic Topology TopologyDriver TopologyError UnknownType check json msgpack nullable
 """
 DEPLOY = """
     BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot
