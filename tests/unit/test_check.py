@@ -69,6 +69,7 @@ def test_problems_come_in_the_order_of_their_lines_each_once(tmp_path: Path) -> 
     assert {problem.rule for problem in problems} == {
         *("group", "name", "duplicate-name", "topic", "codec", "unknown-field", "type", "co-partition", "cycle"),
         "function",
+        "dead-letters",
     }
 
 
