@@ -68,7 +68,7 @@ def test_problems_come_in_the_order_of_their_lines_each_once(tmp_path: Path) -> 
     assert lines == sorted(lines)
     assert {problem.rule for problem in problems} == {
         *("group", "name", "duplicate-name", "topic", "codec", "unknown-field", "type", "co-partition", "cycle"),
-        "function",
+        *("function", "dead-letters"),
     }
 
 
