@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from penstock.agents.block import Block
 from penstock.agents.errors import RecordError
-from penstock.agents.policies import MAX_WAIT, DeadLetter, Policy, Retry, final, letter_topic
+from penstock.agents.policies import MAX_WAIT, Policy, Retry, letter_topic
 
 log = logging.getLogger("penstock.failures")
 
@@ -174,11 +174,6 @@ class Failures:
                 log.warning("%s: %s more records %s, %s in all", where, f"{step.since:,}", step.last, f"{step.total:,}")
                 step.since, step.again = 0, now + TELL_SECONDS
             self._untold = self._untold or step.since > 0
-
-
-def letter_of(policy: Policy) -> bool:
-    """Whether failing records become dead letters."""
-    return isinstance(final(policy), DeadLetter)
 
 
 def header(headers: Sequence[tuple[str, Any]], name: str) -> str | None:

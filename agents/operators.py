@@ -121,13 +121,13 @@ class SourceOperator(Operator):
         self.forward(block)
 
     def _stamps(self, block: Block, times: list[Any]) -> tuple[Block, list[int]]:
-        if self.policy is not FAIL:
-            return self.survivors(block, milliseconds, (times,), self._timeless)
         left = iter(times)
         try:
             return block, [t if type(t) is int else milliseconds(t) for t in left]
         except TypeError as exc:
-            raise self._timeless(block, len(times) - length_hint(left) - 1, exc) from exc
+            if self.policy is FAIL:
+                raise self._timeless(block, len(times) - length_hint(left) - 1, exc) from exc
+        return self.survivors(block, milliseconds, (times,), self._timeless)
 
     def _timeless(self, block: Block, at: int, exc: Exception) -> RecordError:
         return self.error(block, at, str(exc))
@@ -214,7 +214,7 @@ class MapItemOperator(Operator):
         block, keys = keyed(self, block, self.key)
         fn = self.fn
         if self.policy is not FAIL:
-            block, values = self.survivors(block, lambda value, key: fn(key, value), (block.values, keys), self.raised)
+            block, values = self.survivors(block, fn, (keys, block.values), self.raised)
         else:
             left = iter(block.values)
             try:
@@ -236,8 +236,11 @@ class MapRecordOperator(MapItemOperator):
 
 def keyed(operator: Operator, block: Block, key: Serde[Any]) -> tuple[Block, list[Any]]:
     """Decoded keys, and the rows that have one that decodes: all of them unless the policy lets it go on."""
-    if block.keys is not None or operator.policy is FAIL:
+    try:
         return block, typed_keys(operator, block, key)
+    except RecordError:
+        if operator.policy is FAIL:
+            raise
     raw = block.raw_keys()
     explain = _key_explained(operator, raw, key)
     return operator.survivors(block, lambda k: None if k is None else key.decode(k), (raw,), explain)

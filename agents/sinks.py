@@ -51,8 +51,11 @@ class SinkOperator(Operator):
         if block.keys is None and self.key == self.read_key:
             return block, block.raw_keys()
         block, keys = keyed(self, block, self.read_key)
-        if self.policy is FAIL:
+        try:
             return block, self._encode(block, keys, self.key, "key", nullable=True)
+        except RecordError:
+            if self.policy is FAIL:
+                raise
         encode = self.key.encode
         explain = self._explained(keys, self.key, "key")
         return self.survivors(block, lambda key: None if key is None else encode(key), (keys,), explain)

@@ -11,7 +11,7 @@ from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.agents.policies import FAIL
 from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.expiring import ExpiringPartition
-from penstock.tables.specs import TableSpec
+from penstock.tables.specs import TableSpec, as_stored
 
 
 def state_keys(operator: Operator, block: Block) -> tuple[Block, list[bytes]]:
@@ -95,7 +95,9 @@ class JoinOperator(Operator):
             block, found = block.where(hits), [row for row in found if row is not None]
         fn, view = self.fn, self.table.view
         if self.policy is not FAIL:
-            joined: Callable[[Any, Any], Any] = lambda value, row: fn(value, None if row is None else view(row))  # noqa: E731
+            joined = fn
+            if view is not as_stored:
+                joined = lambda value, row: fn(value, None if row is None else view(row))  # noqa: E731 - as below
             block, values = self.survivors(block, joined, (block.values, found), self.raised)
         else:
             left = iter(block.values)

@@ -11,7 +11,8 @@ from penstock.tables.serdes import Serde
 ENDLESS_MS = 2**63 - 1
 
 
-def _same(state: Any) -> Any:
+def as_stored(state: Any) -> Any:
+    """The view of rows that readers see as they are."""
     return state
 
 
@@ -35,7 +36,7 @@ class TableSpec:
     name: str
     key: Serde[Any]
     row: Serde[Any]
-    view: Callable[[Any], Any] = _same
+    view: Callable[[Any], Any] = as_stored
     key_type: Any = None
     value_type: Any = None
     source: str | None = None

@@ -16,19 +16,13 @@ from tests.broker.running import produce, read
 
 COUNT = 30_000
 
+pytestmark = pytest.mark.parametrize("server", [EMBEDDED, KAFKA], indirect=True)
+
 
 @pytest.fixture
 def failing(topic_prefix: str) -> Failing:
     """A pipeline of this test alone."""
     return Failing(topic_prefix)
-
-
-@pytest.fixture
-def modern(server: Server) -> Server:
-    """The brokers that workers run on in the other tests of this folder."""
-    if server.kind not in (EMBEDDED, KAFKA):
-        pytest.skip("two are enough")
-    return server
 
 
 async def send(broker: str, failing: Failing, count: int) -> None:
@@ -43,7 +37,7 @@ def place(letter: Record) -> tuple[str, str]:
 
 
 def test_each_failing_record_is_a_dead_letter_once_through_kills(
-    modern: Server, failing: Failing, tmp_path: Path
+    server: Server, failing: Failing, tmp_path: Path
 ) -> None:
     killed: list[int] = []
 
@@ -53,15 +47,15 @@ def test_each_failing_record_is_a_dead_letter_once_through_kills(
             killed.append(supervisor.kill(slot))
 
     async def main() -> tuple[list[Record], list[Record], list[Record]]:
-        await send(modern.bootstrap, failing, COUNT)
+        await send(server.bootstrap, failing, COUNT)
         with (tmp_path / "log").open("wb") as log:
             await Run(
-                failing.module(tmp_path), modern.bootstrap, tmp_path, until_end=True, restarts=5, log=log, watch=kill
+                failing.module(tmp_path), server.bootstrap, tmp_path, until_end=True, restarts=5, log=log, watch=kill
             ).run()
         return (
-            await read(modern.bootstrap, failing.letters),
-            await read(modern.bootstrap, failing.copies),
-            await read(modern.bootstrap, failing.counts),
+            await read(server.bootstrap, failing.letters),
+            await read(server.bootstrap, failing.copies),
+            await read(server.bootstrap, failing.counts),
         )
 
     letters, copies, counts = asyncio.run(main())
@@ -80,9 +74,9 @@ def test_each_failing_record_is_a_dead_letter_once_through_kills(
     }
 
 
-def test_listed_shown_and_sent_back(modern: Server, failing: Failing, tmp_path: Path) -> None:
+def test_listed_shown_and_sent_back(server: Server, failing: Failing, tmp_path: Path) -> None:
     """Once the functions are mended, what they failed at goes through; what does not decode is a dead letter again."""
-    broker, count = modern.bootstrap, 200
+    broker, count = server.bootstrap, 200
     module, mended = failing.module(tmp_path), failing.module(tmp_path, strict=False)
     dead = [n for n in range(count) if bad(n)]
 
@@ -126,9 +120,9 @@ def test_listed_shown_and_sent_back(modern: Server, failing: Failing, tmp_path: 
 
 
 def test_a_record_that_others_would_read_twice_is_not_sent_back(
-    modern: Server, failing: Failing, tmp_path: Path
+    server: Server, failing: Failing, tmp_path: Path
 ) -> None:
-    broker, module = modern.bootstrap, failing.module(tmp_path)
+    broker, module = server.bootstrap, failing.module(tmp_path)
     other = f"{failing.prefix}-other"
 
     async def another() -> None:

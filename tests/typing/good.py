@@ -12,13 +12,17 @@ from penstock.pipelines import (
     AgentStream,
     Aggregated,
     Count,
+    DeadLetter,
+    Fail,
     GlobalTable,
     Group,
     Max,
     Mean,
     Pipeline,
     Record,
+    Retry,
     SetTable,
+    Skip,
     Stream,
     Sum,
     Table,
@@ -164,6 +168,12 @@ async def archive(events: AgentStream[str, Flight]) -> None:
     """The other ways to iterate."""
     async for batch in events.batches():
         assert_type(batch.values, list[Flight])
+
+
+careful = pipeline.group("careful", errors=DeadLetter("odd"))
+tried = careful.stream(flights, errors=Retry(2, timedelta(milliseconds=10), then=Skip()))
+assert_type(tried.on_error(Fail()).map(carrier), Stream[str, str])
+assert_type(careful.dead_letters, Topic[bytes, bytes | None])
 
 
 def test_delays() -> None:
