@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from penstock.agents.block import Block, Record
 from penstock.agents.context import RecordContext
 from penstock.agents.errors import RecordError
-from penstock.agents.operators import Operator, Runtime, records, typed_keys
+from penstock.agents.operators import Operator, Runtime, keyed, records
 from penstock.agents.topics import Topic
 from penstock.tables.serdes import Serde
 
@@ -46,7 +46,7 @@ class AgentStream(Generic[K, V]):
     def __init__(self, operator: "AgentOperator", context: RecordContext) -> None:
         self._operator, self._context = operator, context
         self._block: Block | None = None
-        self._row = 0
+        self._row = self._held = 0
         self._wake, self._drained = asyncio.Event(), asyncio.Event()
 
     async def _blocks(self) -> AsyncIterator[Block]:
@@ -60,27 +60,36 @@ class AgentStream(Generic[K, V]):
             self._block = None
             self._drained.set()
 
-    async def _rows(self) -> AsyncIterator[tuple[Block, int]]:
+    async def _keyed(self) -> AsyncIterator[tuple[Block, list[Any]]]:
+        """Blocks with their keys decoded."""
         async for block in self._blocks():
-            stamps = block.timestamps()
-            for row, stamp in enumerate(stamps):
-                self._row, self._context.timestamp = row, stamp
-                yield block, row
+            block, keys = keyed(self._operator, block, self._operator.key)
+            self._block = block = block.with_keys(keys)
+            if keys:
+                yield block, keys
+
+    def _at(self, row: int, count: int, timestamp: int) -> None:
+        """The body holds some rows."""
+        self._row, self._held, self._context.timestamp = row, count, timestamp
 
     async def __aiter__(self) -> AsyncIterator[V]:
-        async for block, row in self._rows():
-            yield block.values[row]
+        async for block in self._blocks():
+            for row, stamp in enumerate(block.timestamps()):
+                self._at(row, 1, stamp)
+                yield block.values[row]
 
     async def items(self) -> AsyncIterator[tuple[K, V]]:
         """(key, value) of each record."""
-        async for block, row in self._rows():
-            yield self.key(block, row), block.values[row]
+        async for block, keys in self._keyed():
+            for row, stamp in enumerate(block.timestamps()):
+                self._at(row, 1, stamp)
+                yield keys[row], block.values[row]
 
     async def events(self) -> AsyncIterator[Record]:
         """Each record whole: key, value, timestamp, headers, topic, partition, offset."""
-        async for block in self._blocks():
-            for row, record in enumerate(records(self._operator, block, self._operator.key)):
-                self._row, self._context.timestamp = row, record.timestamp
+        async for block, keys in self._keyed():
+            for row, record in enumerate(records(block, keys)):
+                self._at(row, 1, record.timestamp)
                 yield record
 
     async def take(self, max_: int, within: float | None = None) -> AsyncIterator[Sequence[V]]:
@@ -89,14 +98,15 @@ class AgentStream(Generic[K, V]):
         async for block in self._blocks():
             stamps = block.timestamps()
             for begin in range(0, len(block), max_):
-                self._row, self._context.timestamp = begin, stamps[begin]
-                yield block.values[begin : begin + max_]
+                values = block.values[begin : begin + max_]
+                self._at(begin, len(values), stamps[begin])
+                yield values
 
     async def batches(self) -> AsyncIterator[AgentBatch[K, V]]:
         """Whole batches with their offsets: for sinks that write files or to databases."""
-        async for block in self._blocks():
-            self._row, self._context.timestamp = 0, max(block.timestamps())
-            yield AgentBatch(block, typed_keys(self._operator, block, self._operator.key))
+        async for block, keys in self._keyed():
+            self._at(0, len(block), max(block.timestamps()))
+            yield AgentBatch(block, keys)
 
     def key(self, block: Block, row: int) -> Any:
         """The decoded key of a row."""
@@ -107,9 +117,13 @@ class AgentStream(Generic[K, V]):
 
     # ---- the other side
 
-    async def feed(self, block: Block, body: "asyncio.Task[None]") -> None:
-        """Give the body a block; return when it has asked for more. Raises what the body raised."""
-        self._block, self._row = block, 0
+    async def feed(self, block: Block, body: "asyncio.Task[None]") -> Block | None:
+        """Give the body a block; return when it has asked for more. Raises what the body raised.
+
+        Returns:
+            The rows behind those that the body failed at, where the policy lets the step go on: for a new body.
+        """
+        self._block, self._row, self._held = block, 0, 0
         self._drained.clear()
         self._wake.set()
         drained = asyncio.ensure_future(self._drained.wait())
@@ -118,16 +132,22 @@ class AgentStream(Generic[K, V]):
         finally:
             drained.cancel()
         if self._block is not None and body.done():
-            self._stopped(body, block)
+            return self._stopped(body, self._block)
+        return None
 
-    def _stopped(self, body: "asyncio.Task[None]", block: Block) -> None:
+    def _stopped(self, body: "asyncio.Task[None]", block: Block) -> Block:
+        operator, row, behind = self._operator, self._row, self._row + self._held
         exc = asyncio.CancelledError() if body.cancelled() else body.exception()
         if isinstance(exc, RecordError):
             raise exc
         if isinstance(exc, Exception):
-            raise self._operator.raised(block, self._row, exc) from exc
+            if not self._held:  # before its first record: no record is at fault
+                operator.fail(block, row, exc, operator.raised)
+            for at in range(row, behind):
+                operator.failed(block, at, exc, operator.raised)
+            return block.where([at >= behind for at in range(len(block))])
         advice = "Iterate with `async for` for as long as the stream gives records"
-        raise self._operator.error(block, self._row, "the agent's body ended while records are coming", advice)
+        raise operator.error(block, row, "the agent's body ended while records are coming", advice)
 
 
 class AgentOperator(Operator):
@@ -155,10 +175,12 @@ class AgentOperator(Operator):
         """Run the body over what was collected."""
         pending, self._pending = self._pending, []
         for block in pending:
-            if self._stream is None or self._body is None:
-                self._stream = AgentStream(self, self.context)
-                self._body = asyncio.ensure_future(self._run_body(self._stream))
-            await self._stream.feed(block, self._body)
+            left: Block | None = block
+            while left is not None and left.values:
+                if self._stream is None or self._body is None or self._body.done():
+                    self._stream = AgentStream(self, self.context)
+                    self._body = asyncio.ensure_future(self._run_body(self._stream))
+                left = await self._stream.feed(left, self._body)
 
     async def _run_body(self, stream: AgentStream[Any, Any]) -> None:
         running = self.fn(stream)

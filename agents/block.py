@@ -51,8 +51,8 @@ class Block:
         """The same rows with other values."""
         return Block(self.batch, values, self.rows, self.keys, self.stamps)
 
-    def with_keys(self, keys: list[Any]) -> "Block":
-        """The same rows with other keys."""
+    def with_keys(self, keys: list[Any] | None) -> "Block":
+        """The same rows with other keys; None: their own."""
         return Block(self.batch, self.values, self.rows, keys, self.stamps)
 
     def where(self, mask: list[Any]) -> "Block":

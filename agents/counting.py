@@ -28,8 +28,11 @@ class CountOperator(WindowOperator):
         self.size = step.window.size
 
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
+        block, _ = state_keys(self, block)
+        if not block.values:
+            return
         block, stamps = self.in_time(block)
+        keys: list[bytes] = block.raw_keys()  # type: ignore[assignment]  # none of them is null
         part = cast(IndexedPartition, self.part(block.batch.partition))
         distinct = set(keys)
         index, rows = part.load_index(distinct), part.load([OPEN + key for key in distinct])

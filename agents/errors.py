@@ -1,5 +1,6 @@
 """Errors of the record path: each names the record it happened at."""
 
+from penstock.tables.checkpoint import Fenced
 from penstock.tables.errors import PenstockError
 
 
@@ -18,3 +19,23 @@ class RecordError(PenstockError):
         self.node, self.reason, self.advice = node, reason, advice
         text = f"{topic}[{partition}]@{offset}: {node}: {reason}"
         super().__init__(f"{text}. {advice}" if advice else text)
+
+
+SYSTEM = (PenstockError, MemoryError, Fenced)
+"""Failures that are not a record's: of a store, a changelog, the machine, the membership."""
+
+
+def of_system(exc: BaseException) -> bool:
+    """Whether a failure, or what led to it, is one of the system: no policy for records covers it.
+
+    >>> of_system(ValueError("x")), of_system(MemoryError())
+    (False, True)
+    """
+    seen: BaseException | None = exc
+    for _ in range(20):  # a chain may be a ring
+        if seen is None:
+            return False
+        if isinstance(seen, SYSTEM):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

@@ -20,7 +20,8 @@ class GlobalFeed:
     def __init__(self, runtime: GroupRuntime) -> None:
         self._runtime = runtime
         labels = {table: (f"global_table {table.name!r}",) * 2 for table in runtime.spec.everywhere}
-        self._rows = {table: TopicRows(table, runtime.spec.app_id, label, runtime) for table, label in labels.items()}
+        app_id, errors = runtime.spec.app_id, runtime.spec.errors
+        self._rows = {table: TopicRows(table, app_id, label, runtime, errors) for table, label in labels.items()}
 
     def positions(self) -> dict[Partition, int]:
         """Per partition of the topics where to read on: the least of its tables' positions."""

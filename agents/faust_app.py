@@ -29,7 +29,8 @@ from penstock.agents.faust_tables import BatchTableManager
 from penstock.agents.faust_ticker import Ticker
 from penstock.agents.faust_topics import ensure_topics
 from penstock.agents.faust_watch import Watch
-from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.group import GroupRuntime
+from penstock.agents.group_spec import GroupSpec
 from penstock.agents.heap import keep_pages
 from penstock.agents.limits import Limits
 from penstock.agents.pace import LONGEST, Pace

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 
 from penstock.agents.faust_producer import BatchWriter, retrieve
 from penstock.agents.faust_transaction import KafkaTransaction
-from penstock.agents.group import GroupSpec
+from penstock.agents.group_spec import GroupSpec
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Partition

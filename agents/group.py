@@ -6,23 +6,23 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from penstock.agents.batch import Headers as RecordHeaders
-from penstock.agents.batch import RecordBatch
+from penstock.agents.batch import RecordBatch, RecordTooLarge
 from penstock.agents.context import RecordContext
-from penstock.agents.counts import partition_counts
+from penstock.agents.failures import Failures
 from penstock.agents.global_rows import GlobalRows
-from penstock.agents.join_steps import sides_meet
+from penstock.agents.group_spec import GroupSpec
 from penstock.agents.late import LateRecords
 from penstock.agents.operators import Headers
 from penstock.agents.outbox import Outbox
 from penstock.agents.partitioner import Partitioner
-from penstock.agents.stage import Stage, StageSpec
+from penstock.agents.sendable import append_sendable
+from penstock.agents.stage import Stage
 from penstock.agents.timing import Timing
-from penstock.agents.topics import FOREVER, Topic
-from penstock.tables.checkpoint import Checkpoint, Delivery, Owner, Partition, Transaction
+from penstock.tables.checkpoint import Checkpoint, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
 from penstock.tables.expiring import end_era
 from penstock.tables.kinds import table_partition
@@ -32,84 +32,6 @@ from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store, StoreCorrupt, StoreFactory, StoreMoved
 
 log = logging.getLogger("penstock.tables")
-
-
-@dataclass(frozen=True, eq=False)
-class GroupSpec:
-    """A compiled group.
-
-    Attributes:
-        app_id: PIPELINE.GROUP; the Kafka consumer group and the Faust app's id.
-        stages: its stages.
-        tables: its tables, and for each the name of a topic that it is co-partitioned with.
-        everywhere: its global tables.
-        stamped: tables whose rows' times are kept, as joins of tables need them.
-        together: joins, each with the topics that need the same partition count for it.
-        reads: declared topics that it reads.
-        writes: declared topics that it writes.
-        repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
-        delivery: how often outputs reach the declared topics.
-    """
-
-    app_id: str
-    stages: tuple[StageSpec, ...]
-    tables: Mapping[TableSpec, str]
-    reads: tuple[Topic[Any, Any], ...]
-    writes: tuple[Topic[Any, Any], ...]
-    repartitions: Mapping[str, str | int]
-    delivery: Delivery = Delivery.EXACTLY_ONCE
-    everywhere: tuple[TableSpec, ...] = ()
-    stamped: frozenset[TableSpec] = frozenset()
-    together: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-    def stage_of(self, topic: str) -> StageSpec:
-        """The stage that reads a topic."""
-        return next(stage for stage in self.stages if topic in stage.topics)
-
-    def changelog(self, table: TableSpec) -> str:
-        """Name of a table's changelog topic."""
-        return table.changelog(self.app_id)
-
-    @property
-    def sourced(self) -> Mapping[str, tuple[TableSpec, ...]]:
-        """Topic -> the tables that are read straight from it."""
-        found: dict[str, tuple[TableSpec, ...]] = {}
-        for table in self.tables:
-            if table.source is not None:
-                found[table.source] = (*found.get(table.source, ()), table)
-        return found
-
-    @property
-    def held(self) -> frozenset[str] | None:
-        """Topics whose records wait for the commit; None where all do."""
-        return None if self.delivery is Delivery.EXACTLY_ONCE else frozenset(self.repartitions)
-
-    @property
-    def internal_topics(self) -> tuple[Topic[Any, Any], ...]:
-        """Repartition and changelog topics, with the configs they are created with. Repartition topics keep all:
-        records of the past would be deleted by their event time before they are read."""
-        repartitions = (Topic(name, key=bytes, value=bytes, retention=FOREVER) for name in self.repartitions)
-        own = (self.changelog(table) for table in self.tables if table.source is None)
-        return (*repartitions, *(Topic(name, key=bytes, value=bytes, compacted=True) for name in own))
-
-    @property
-    def source_topics(self) -> tuple[str, ...]:
-        """All topics that it reads, repartition topics included."""
-        return tuple(dict.fromkeys(topic for stage in self.stages for topic in stage.topics))
-
-    @property
-    def bootstrap_topics(self) -> frozenset[str]:
-        """Topics that fill a table which another stage joins: read to their end before that stage begins."""
-        joined = {table for stage in self.stages for table in stage.tables_read}
-        return frozenset(t for stage in self.stages if joined.intersection(stage.fills) for t in stage.topics)
-
-    def resolve_partitions(self, known: Mapping[str, int]) -> dict[str, int]:
-        """Partition counts of every topic of the group; see `partition_counts`."""
-        tables = {self.changelog(table): topic for table, topic in self.tables.items()}
-        counts = partition_counts(self.app_id, known, self.repartitions, tables, self.together)
-        for stage in self.stages:
-            sides_meet(stage.steps, stage.topics, counts)
-        return counts
 
 
 def wall_clock() -> int:
@@ -142,6 +64,8 @@ class GroupRuntime:
     ) -> None:
         self.spec, self.stores, self.outbox, self.transaction = spec, stores, outbox, transaction
         self.wall, self.late_records = wall, LateRecords(spec.app_id)
+        self.failures = Failures(spec.app_id, self.emit)
+        """What takes failing records, where their policy is not to fail."""
         self.partitions: Mapping[str, int] = {}
         """Partition counts of the topics it writes; set before the first batch."""
         self.checkpoint = Checkpoint(transaction, self.parts, at_step, rows)
@@ -187,6 +111,7 @@ class GroupRuntime:
         self.working[source] = batch
         try:
             await self.stages[batch.topic].process(batch)
+            self.failures.settle()
             await checkpoint.collected()  # before leave(): no cut may come between
         except BaseException as exc:
             checkpoint.leave_failed(exc)
@@ -277,21 +202,26 @@ class GroupRuntime:
         values: list[bytes | None],
         timestamps: list[int],
         headers: Headers,
+        refused: Callable[[int, RecordTooLarge], None] | None = None,
     ) -> None:
         """Collect outputs. Keyed records go to the partition Kafka's own clients choose; those of a batch without a
-        key go to one partition together, the next one for the next batch."""
+        key go to one partition together, the next one for the next batch. Rows that are too large to be sent are
+        given to `refused` and left out; default None: they raise RecordTooLarge."""
         partitioner = self._partitioners.get(topic)
         if partitioner is None:
             partitioner = self._partitioners[topic] = Partitioner(self.partitions[topic])
+        append: Callable[..., None] = self.outbox.append_rows
+        if refused is not None:
+            append = partial(append_sendable, append, refused)
         if partitioner.partitions == 1:
-            self.outbox.append_rows(topic, 0, keys, values, timestamps, headers)
+            append(topic, 0, keys, values, timestamps, headers)
             return
         self._keyless = (self._keyless + 1) % partitioner.partitions
         for partition, rows in enumerate(partitioner.rows(keys, self._keyless)):
             if len(rows) == len(keys):
-                self.outbox.append_rows(topic, partition, keys, values, timestamps, headers)
+                append(topic, partition, keys, values, timestamps, headers)
             elif len(rows):
-                self.outbox.append_rows(topic, partition, keys, values, timestamps, headers, rows)
+                append(topic, partition, keys, values, timestamps, headers, rows)
 
     def emit_to(
         self,
@@ -387,6 +317,7 @@ class GroupRuntime:
 
     async def stop(self) -> None:
         """End agent bodies and close stores."""
+        self.failures.tell()
         for stage in set(self.stages.values()):
             await stage.stop()
         await self.settle()

@@ -59,7 +59,7 @@ class JoinBatch:
         self._part(0, len(self.keys))
         for one, taken in zip(self.given, self.taken, strict=True):
             if not all(taken):
-                self.join.sides[one.side].without(one.block, taken, "after its matches closed")
+                self.join.sides[one.side].on_time(one.block, taken, "after its matches closed")
 
     def _part(self, begin: int, end: int) -> None:
         """Some of the records. Where time goes so far that too much is due at once, first what is due before them."""

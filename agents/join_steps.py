@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from penstock.agents import steps as s
 from penstock.tables.errors import PenstockError
@@ -21,6 +21,7 @@ class StreamJoin(s.Step):
         left, right: tables of the records that may still meet others, keyed by their times.
     """
 
+    takes_policies: ClassVar[bool] = False
     name: str
     kind: Kind
     fn: Callable[[Any, Any], Any]

@@ -5,11 +5,14 @@ from datetime import UTC, datetime
 from operator import length_hint
 from typing import Any, Protocol
 
-from penstock.agents.batch import RecordBatch
+from penstock.agents.batch import RecordBatch, RecordTooLarge
 from penstock.agents.block import Block, Record
 from penstock.agents.errors import RecordError
 from penstock.agents.event_time import InletTime
+from penstock.agents.failures import Explain, Failures
 from penstock.agents.global_rows import GlobalRows
+from penstock.agents.policies import FAIL
+from penstock.agents.surviving import Surviving
 from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
@@ -22,6 +25,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Runtime(Protocol):
     """What steps ask of the group they run in."""
 
+    failures: Failures
+    """What takes failing records, where their policy is not to fail."""
+
     def emit(
         self,
         topic: str,
@@ -29,8 +35,10 @@ class Runtime(Protocol):
         values: list[bytes | None],
         timestamps: list[int],
         headers: Headers,
+        refused: Callable[[int, RecordTooLarge], None] | None = None,
     ) -> None:
-        """Collect records for a topic; they leave with the next checkpoint."""
+        """Collect records for a topic; they leave with the next checkpoint. Rows that are too large to be sent are
+        given to `refused` and left out. Default: they raise RecordTooLarge."""
         ...
 
     def emit_to(
@@ -61,11 +69,12 @@ class Runtime(Protocol):
         ...
 
 
-class Operator:
+class Operator(Surviving):
     """One step. Subclasses turn a block into another in `run` and hand it to `forward`."""
 
     def __init__(self, where: str, runtime: Runtime) -> None:
-        self.where, self.runtime = where, runtime
+        super().__init__(where, runtime.failures)
+        self.runtime = runtime
         self.children: list[Operator] = []
 
     def run(self, block: Block) -> None:
@@ -77,25 +86,6 @@ class Operator:
         if block.values:
             for child in self.children:
                 child.run(block)
-
-    def each(self, fn: Callable[[Any], Any], block: Block) -> list[Any]:
-        """`fn` of every value. A failure names its record: the iterator knows how far it came, so this is free."""
-        left = iter(block.values)
-        try:
-            return [fn(value) for value in left]
-        except Exception as exc:
-            raise self.raised(block, failed_at(block, left), exc) from exc
-
-    def raised(self, block: Block, position: int, exc: Exception) -> RecordError:
-        """The user's function raised at a row."""
-        return self.error(
-            block, position, f"{type(exc).__name__}: {exc}", "Fix the function or filter such records out"
-        )
-
-    def error(self, block: Block, position: int, reason: str, advice: str = "") -> RecordError:
-        """A RecordError at a row."""
-        batch = block.batch
-        return RecordError(batch.topic, batch.partition, block.offset(position), self.where, reason, advice)
 
 
 def failed_at(block: Block, left: Iterator[Any]) -> int:
@@ -121,7 +111,16 @@ class SourceOperator(Operator):
 
     def read(self, batch: RecordBatch) -> None:
         """Decode a batch and process it."""
-        self.run(Block(batch, self.decode(batch)))
+        block = self.decoded(batch)
+        if block.values:
+            self.run(block)
+
+    def decoded(self, batch: RecordBatch) -> Block:
+        """The values of a batch that decode. Raises RecordError where one does not, and the policy is to fail."""
+        if self.policy is FAIL:
+            return Block(batch, self.decode(batch))
+        block, values = self.survivors(Block(batch, batch.values), self._decode, (batch.values,), self._unread)
+        return block.with_values(values)
 
     def decode(self, batch: RecordBatch) -> list[Any]:
         """The values of a batch. Raises RecordError where one does not decode."""
@@ -132,20 +131,33 @@ class SourceOperator(Operator):
             if len(values) < len(batch.values):  # map() takes a decoder's StopIteration for the end of the batch
                 raise ValueError("the decoder raised StopIteration")
         except Exception as exc:
-            raise self._undecodable(batch, len(batch.values) - length_hint(left) - 1, exc) from exc
+            at = len(batch.values) - length_hint(left) - 1
+            self.fail(Block(batch, batch.values), at, exc, self._unread)
         return values
 
     def run(self, block: Block) -> None:
         if self.time is not None and block.values:
-            times = self.each(self.time, block)
-            left = iter(times)
-            try:
-                block.stamps = [t if type(t) is int else milliseconds(t) for t in left]
-            except TypeError as exc:
-                raise self.error(block, len(times) - length_hint(left) - 1, str(exc)) from exc
+            block, times = self.kept(self.time, block)
+            block, stamps = self._stamps(block, times)
+            block.stamps = stamps
         if self.inlet is not None and block.values:
             self.inlet.read(block.batch.partition, block.timestamps())
         self.forward(block)
+
+    def _stamps(self, block: Block, times: list[Any]) -> tuple[Block, list[int]]:
+        left = iter(times)
+        try:
+            return block, [t if type(t) is int else milliseconds(t) for t in left]
+        except TypeError as exc:
+            if self.policy is FAIL:
+                raise self._timeless(block, len(times) - length_hint(left) - 1, exc) from exc
+        return self.survivors(block, milliseconds, (times,), self._timeless)
+
+    def _timeless(self, block: Block, at: int, exc: Exception) -> RecordError:
+        return self.error(block, at, str(exc))
+
+    def _unread(self, block: Block, at: int, exc: Exception) -> RecordError:
+        return self._undecodable(block.batch, at if block.rows is None else block.rows[at], exc)
 
     def _undecodable(self, batch: RecordBatch, row: int, exc: Exception) -> RecordError:
         raw = batch.values[row]
@@ -176,7 +188,7 @@ class FilterOperator(Operator):
         self.fn = fn
 
     def run(self, block: Block) -> None:
-        mask = self.each(self.fn, block)
+        block, mask = self.kept(self.fn, block)
         self.forward(block if all(mask) else block.where(mask))
 
 
@@ -188,14 +200,15 @@ class MapOperator(Operator):
         self.fn = fn
 
     def run(self, block: Block) -> None:
-        self.forward(block.with_values(self.each(self.fn, block)))
+        block, values = self.kept(self.fn, block)
+        self.forward(block.with_values(values))
 
 
 class PeekOperator(MapOperator):
     """A look at each value."""
 
     def run(self, block: Block) -> None:
-        self.each(self.fn, block)
+        block, _ = self.kept(self.fn, block)
         self.forward(block)
 
 
@@ -205,7 +218,8 @@ class FlatMapOperator(MapOperator):
     def run(self, block: Block) -> None:
         at: list[int] = []
         values: list[Any] = []
-        for i, several in enumerate(self.each(lambda value: list(self.fn(value)), block)):
+        block, lists = self.kept(lambda value: list(self.fn(value)), block)
+        for i, several in enumerate(lists):
             values += several
             at += [i] * len(several)
         self.forward(block.take(at, values))
@@ -221,12 +235,16 @@ class MapItemOperator(Operator):
     fn: Callable[..., Any]
 
     def run(self, block: Block) -> None:
-        keys, fn = typed_keys(self, block, self.key), self.fn
-        left = iter(block.values)
-        try:
-            values = [fn(key, value) for value, key in zip(left, keys, strict=True)]
-        except Exception as exc:
-            raise self.raised(block, failed_at(block, left), exc) from exc
+        block, keys = keyed(self, block, self.key)
+        fn = self.fn
+        if self.policy is not FAIL:
+            block, values = self.survivors(block, fn, (keys, block.values), self.raised)
+        else:
+            left = iter(block.values)
+            try:
+                values = [fn(key, value) for value, key in zip(left, keys, strict=True)]
+            except Exception as exc:
+                self.fail(block, failed_at(block, left), exc, self.raised)
         self.forward(block.with_values(values))
 
 
@@ -234,7 +252,29 @@ class MapRecordOperator(MapItemOperator):
     """One value for one, from the whole record."""
 
     def run(self, block: Block) -> None:
-        self.forward(block.with_values(self.each(self.fn, block.with_values(list(records(self, block, self.key))))))
+        block, keys = keyed(self, block, self.key)
+        whole = block.with_values(list(records(block, keys)))
+        whole, values = self.kept(self.fn, whole)
+        self.forward(whole.with_values(values))
+
+
+def keyed(operator: Operator, block: Block, key: Serde[Any]) -> tuple[Block, list[Any]]:
+    """Decoded keys, and the rows that have one that decodes: all of them unless the policy lets it go on."""
+    try:
+        return block, typed_keys(operator, block, key)
+    except RecordError:
+        if operator.policy is FAIL:
+            raise
+    raw = block.raw_keys()
+    explain = _key_explained(operator, raw, key)
+    return operator.survivors(block, lambda k: None if k is None else key.decode(k), (raw,), explain)
+
+
+def _key_explained(operator: Operator, raw: Sequence[bytes | None], key: Serde[Any]) -> Explain:
+    def explain(block: Block, at: int, exc: Exception) -> RecordError:
+        return operator.error(block, at, f"the key {raw[at]!r} does not decode as {key.name}: {exc}")
+
+    return explain
 
 
 def typed_keys(operator: Operator, block: Block, key: Serde[Any]) -> list[Any]:
@@ -247,13 +287,13 @@ def typed_keys(operator: Operator, block: Block, key: Serde[Any]) -> list[Any]:
         return [None if k is None else decode(k) for k in left]
     except Exception as exc:
         at = len(raw) - length_hint(left) - 1
-        raise operator.error(block, at, f"the key {raw[at]!r} does not decode as {key.name}: {exc}") from exc
+        operator.fail(block, at, exc, _key_explained(operator, raw, key))
 
 
-def records(operator: Operator, block: Block, key: Serde[Any]) -> Iterator[Record]:
+def records(block: Block, keys: Sequence[Any]) -> Iterator[Record]:
     """The rows as Record objects, for steps that want them whole."""
     batch, headers = block.batch, block.headers()
-    rows = zip(typed_keys(operator, block, key), block.values, block.timestamps(), strict=True)
+    rows = zip(keys, block.values, block.timestamps(), strict=True)
     for i, (k, value, stamp) in enumerate(rows):
         yield Record(k, value, stamp, headers[i] if headers else (), batch.topic, batch.partition, block.offset(i))
 
@@ -269,7 +309,8 @@ class BranchOperator(Operator):
         for i, predicate in enumerate(self.predicates):
             if not block.values:
                 return
-            mask = [bool(hit) for hit in self.each(predicate, block)]
+            block, hits = self.kept(predicate, block)
+            mask = [bool(hit) for hit in hits]
             self._send(i, block.where(mask))
             block = block.where([not hit for hit in mask])
         self._send(len(self.predicates), block)
@@ -294,4 +335,5 @@ class SelectKeyOperator(Operator):
         self.fn = fn
 
     def run(self, block: Block) -> None:
-        self.forward(block.with_keys(self.each(self.fn, block)))
+        block, keys = self.kept(self.fn, block)
+        self.forward(block.with_keys(keys))

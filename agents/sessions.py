@@ -97,7 +97,7 @@ class _Batch:
         self._fold()
         self._write()
         if not all(taken):
-            self.operator.without(self.block, taken, "after its session closed")
+            self.operator.on_time(self.block, taken, "after its session closed")
         if self.out:
             at = [row for row, _, _, _ in self.out]
             results = [result for _, _, result, _ in self.out]

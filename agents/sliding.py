@@ -64,7 +64,7 @@ class SlidingOperator(WindowOperator):
             self._take(part, index[key], block, row, key, stamp, time, out)
             part.reindex((key,))
         if not all(mask):
-            self.without(block, mask, "after its windows closed")
+            self.on_time(block, mask, "after its windows closed")
         if out:
             at, windows = [row for row, _, _, _ in out], [window for _, window, _, _ in out]
             self.send(block, windows, [result for _, _, result, _ in out], [high for _, _, _, high in out], at)

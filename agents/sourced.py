@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from penstock.agents import steps as s
 from penstock.agents.batch import RecordBatch
-from penstock.agents.block import Block
 from penstock.agents.group import GroupRuntime
 from penstock.agents.operators import SourceOperator
+from penstock.agents.policies import FAIL, SKIP, Policy, final
 from penstock.agents.stateful import ToTableOperator, state_keys
 from penstock.tables.checkpoint import Partition
 from penstock.tables.partition import TablePartition
@@ -31,22 +31,28 @@ class TopicRows:
         table: whose rows they are.
         group: shown in errors.
         labels: of the source and of the table, shown in errors.
+        errors: what becomes of records that fail. They are skipped where that is not to stop: what is read here is
+            read again, or by every worker, so they are no dead letters.
     """
 
-    def __init__(self, table: TableSpec, group: str, labels: tuple[str, str], runtime: GroupRuntime) -> None:
+    def __init__(
+        self, table: TableSpec, group: str, labels: tuple[str, str], runtime: GroupRuntime, errors: Policy = FAIL
+    ) -> None:
         value = replace(table.row, nullable=True)  # a tombstone deletes the row
         self._source = SourceOperator(f"{group}: {labels[0]}", runtime, value, None)
         self._table = ToTableOperator(f"{group}: {labels[1]}", runtime, table)
+        self._source.policy = self._table.policy = FAIL if final(errors) is FAIL else SKIP
 
     def apply(self, part: TablePartition, batch: RecordBatch, *, bulk: bool = False) -> None:
         """Write a batch's records as they are, and move the position behind it.
 
         Raises:
-            RecordError: a record does not decode, or has no key. Nothing of the batch is written.
+            RecordError: a record does not decode, or has no key, and such records are not skipped. Nothing of the
+                batch is written.
         """
-        keys = state_keys(self._table, Block(batch, self._source.decode(batch)))
-        times = stamp_headers(batch.timestamps) if isinstance(part, StampedPartition) else None
-        part.apply(keys, batch.values, batch.next, headers=times, bulk=bulk)
+        block, keys = state_keys(self._table, self._source.decoded(batch))
+        times = stamp_headers(block.timestamps()) if isinstance(part, StampedPartition) else None
+        part.apply(keys, block.raw_values(), batch.next, headers=times, bulk=bulk)
 
 
 class SourceRestore:
@@ -60,9 +66,9 @@ class SourceRestore:
     def __init__(self, runtime: GroupRuntime, committed: Mapping[Partition, int | None]) -> None:
         spec = runtime.spec
         steps = (step for stage in spec.stages for step in stage.steps if isinstance(step, s.ToTable))
-        labels = {step.table: (step.inputs[0].label, step.label) for step in steps}
+        steps_of = {step.table: step for step in steps}
         self._rows = {
-            table: TopicRows(table, spec.app_id, labels[table], runtime)
+            table: _rows_of(steps_of[table], spec.app_id, runtime)
             for tables in spec.sourced.values()
             for table in tables
         }
@@ -113,6 +119,10 @@ class SourceRestore:
         for parts in self._parts.values():
             for part in parts:
                 part.settle()
+
+
+def _rows_of(step: s.ToTable, group: str, runtime: GroupRuntime) -> TopicRows:
+    return TopicRows(step.table, group, (step.inputs[0].label, step.label), runtime, step.errors)
 
 
 def _before(batch: RecordBatch, end: int) -> RecordBatch:

@@ -180,10 +180,11 @@ class Stage:
 
     def _open(self, inlet: Inlet) -> None:
         readers = self.readers.setdefault(inlet.topic, [])
-        way = inlet.value, inlet.time, inlet.clock
+        way = inlet.value, inlet.time, inlet.clock, inlet.step.errors
         shared = next((r for r in readers if self._ways[r] == way), None)
         if shared is None:
             shared = SourceOperator(self._where(inlet.step), self._runtime, inlet.value, inlet.time)
+            shared.policy = inlet.step.errors
             readers.append(shared)
             self._ways[shared] = way
         self.time.add_inlet(inlet.step, inlet.topic, shared)
@@ -196,6 +197,8 @@ class Stage:
         self._key_of.setdefault(step, self._key_after(step))
         made = self._joined(step) if isinstance(step, StreamJoin) else self._tables.make(step, self._where(step))
         out = made.exit if made else self._operator(step)
+        for each in (out, *(made.entries if made else ())):
+            each.policy = step.policy
         if isinstance(step, s.Repartition):
             self.time.add_repartition(step, self.spec.repartition[step])
         if isinstance(step, s.Branch):

@@ -5,23 +5,27 @@ from operator import length_hint
 from typing import Any
 
 from penstock.agents.block import Block
+from penstock.agents.errors import RecordError
+from penstock.agents.folding import Guarded, fold
 from penstock.agents.operators import Operator, Runtime, failed_at
+from penstock.agents.policies import FAIL
 from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.expiring import ExpiringPartition
-from penstock.tables.specs import TableSpec
+from penstock.tables.specs import TableSpec, as_stored
 
 
-def state_keys(operator: Operator, block: Block) -> list[bytes]:
-    """Encoded keys, none of them null."""
+def state_keys(operator: Operator, block: Block) -> tuple[Block, list[bytes]]:
+    """Encoded keys, none of them null, and the rows that have one."""
     keys = block.raw_keys()
     if None in keys:
-        raise operator.error(
+        block = operator.refused(
             block,
-            keys.index(None),
+            [at for at, key in enumerate(keys) if key is None],
             "the record has no key, and this step keeps state by key",
             "Filter such records out, or give them a key with group_by",
         )
-    return keys  # type: ignore[return-value]
+        keys = block.raw_keys()
+    return block, keys  # type: ignore[return-value]
 
 
 class AggregateOperator(Operator):
@@ -32,38 +36,21 @@ class AggregateOperator(Operator):
         self.table, self.aggregation = table, aggregation
 
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
-        distinct = set(keys)
+        block, keys = state_keys(self, block)
+        if not keys:
+            return
         part = self.runtime.table(self.table, block.batch.partition)
-        if isinstance(part, ExpiringPartition):
-            results = self._expiring(part, block, keys)
-        else:
-            results = self._folded(block, part.load(distinct), keys, 0, len(keys))
+        if self.policy is not FAIL:
+            self.forward(Guarded(self, part, self.aggregation).run(block, keys))
+            return
+        distinct = set(keys)
+        stamps = block.timestamps() if isinstance(part, ExpiringPartition) else None
+        try:
+            results = fold(self.aggregation, part, distinct, keys, block.values, stamps)
+        except FailedAt as failed:
+            self.fail(block, failed.index, failed.why, self.raised)
         part.touch(distinct)
         self.forward(block.with_values(results))
-
-    def _expiring(self, part: ExpiringPartition, block: Block, keys: list[bytes]) -> list[Any]:
-        """Record by record as far as time goes: the rows are folded in runs in which no row of theirs expires."""
-        stamps, start = block.timestamps(), 0
-        results: list[Any] = []
-        part.advance(stamps[0])
-        rows = part.load(set(keys))
-        for at in part.renew_all(keys, stamps):
-            results += self._folded(block, rows, keys, start, at)
-            rows[keys[at]], start = None, at
-        return results + self._folded(block, rows, keys, start, len(keys))
-
-    def _folded(self, block: Block, rows: dict[bytes, Any], keys: list[bytes], start: int, end: int) -> list[Any]:
-        if start == end:
-            return []
-        values = block.values
-        if end - start < len(keys):
-            keys, values = keys[start:end], values[start:end]
-        try:
-            return self.aggregation.run(rows, keys, values)
-        except FailedAt as at:
-            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
-            raise self.raised(block, start + at.index, cause) from cause
 
 
 class ToTableOperator(Operator):
@@ -74,7 +61,9 @@ class ToTableOperator(Operator):
         self.table = table
 
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
+        block, keys = state_keys(self, block)
+        if not keys:
+            return
         part = self.runtime.table(self.table, block.batch.partition)
         if self.table.source is not None:
             part.replace(keys, block.values, block.raw_values())
@@ -108,11 +97,18 @@ class JoinOperator(Operator):
         if not self.left and None in found:
             hits = [row is not None for row in found]
             block, found = block.where(hits), [row for row in found if row is not None]
-        fn, view, left = self.fn, self.shown, iter(block.values)
-        try:
-            values = [fn(value, None if row is None else view(row)) for value, row in zip(left, found, strict=True)]
-        except Exception as exc:
-            raise self.raised(block, failed_at(block, left), exc) from exc
+        fn, view = self.fn, self.shown
+        if self.policy is not FAIL:
+            joined = fn
+            if view is not as_stored:
+                joined = lambda value, row: fn(value, None if row is None else view(row))  # noqa: E731 - as below
+            block, values = self.survivors(block, joined, (block.values, found), self.raised)
+        else:
+            left = iter(block.values)
+            try:
+                values = [fn(value, None if row is None else view(row)) for value, row in zip(left, found, strict=True)]
+            except Exception as exc:
+                self.fail(block, failed_at(block, left), exc, self.raised)
         self.forward(block.with_values(values))
 
 
@@ -132,13 +128,19 @@ class GlobalJoinOperator(JoinOperator):
         self.key = key
 
     def run(self, block: Block) -> None:
-        encode, keys = self.table.key.encode, self.each(self.key, block)
+        block, keys = self.kept(self.key, block)
+        encode, name = self.table.key.encode, self.table.key.name
+
+        def explain(block: Block, at: int, exc: Exception) -> RecordError:
+            reason = f"the key {keys[at]!r} is not one of table {self.table.name!r}: {exc}"
+            return self.error(block, at, reason, f"Its keys are {name}")
+
         left = iter(keys)
         try:
             raw = [None if key is None else encode(key) for key in left]
         except Exception as exc:
-            at = len(keys) - length_hint(left) - 1
-            reason = f"the key {keys[at]!r} is not one of table {self.table.name!r}: {exc}"
-            raise self.error(block, at, reason, f"Its keys are {self.table.key.name}") from exc
+            if self.policy is FAIL:
+                self.fail(block, len(keys) - length_hint(left) - 1, exc, explain)
+            block, raw = self.survivors(block, lambda key: None if key is None else encode(key), (keys,), explain)
         rows = self.runtime.everywhere(self.table).load({key for key in raw if key is not None})
         self._joined(block, [None if key is None else rows[key] for key in raw])

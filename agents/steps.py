@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from penstock.agents.event_time import Clock, Watermark
 from penstock.agents.location import Location
+from penstock.agents.policies import FAIL, Policy
 from penstock.agents.topics import Topic
 from penstock.tables.aggregates import Aggregation
 from penstock.tables.specs import TableSpec
@@ -34,6 +35,7 @@ class Step:
         location: where it was declared.
         key_type, value_type: types of its output, or UNKNOWN.
         label: how it is shown, such as `filter(has_departed)`.
+        errors: what becomes of records that fail in it.
     """
 
     inputs: tuple["Step", ...] = ()
@@ -41,6 +43,14 @@ class Step:
     key_type: Any = UNKNOWN
     value_type: Any = UNKNOWN
     label: str
+    errors: Policy = FAIL
+    takes_policies: ClassVar[bool] = True
+    """Whether a record that fails in it takes its policy. Else it stops the worker; steps behind it have the policy."""
+
+    @property
+    def policy(self) -> Policy:
+        """What becomes of records that fail in it."""
+        return self.errors if self.takes_policies else FAIL
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

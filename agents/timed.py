@@ -54,11 +54,11 @@ class TimedOperator(Operator):
         limit = self.clock.limit()
         if limit is not None and max(stamps) > limit:
             why = f"later than {_told(limit)}, which is as far ahead of the wall clock as Watermark(max_ahead=) allows"
-            block = self.without(block, [stamp <= limit for stamp in stamps], why)
+            block = self.on_time(block, [stamp <= limit for stamp in stamps], why)
             stamps = block.timestamps()
         return block, stamps
 
-    def without(self, block: Block, mask: list[bool], why: str) -> Block:
+    def on_time(self, block: Block, mask: list[bool], why: str) -> Block:
         """The rows whose entry in `mask` is true. The others are counted, told of, and go to `too_late`."""
         late = block.where([not kept for kept in mask])
         if late.values:

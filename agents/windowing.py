@@ -38,7 +38,9 @@ class WindowOperator(TimedOperator):
         self.keep = 0
 
     def run(self, block: Block) -> None:
-        state_keys(self, block)
+        block, _ = state_keys(self, block)
+        if not block.values:
+            return
         block, stamps = self.in_time(block)
         if not stamps:
             return
@@ -251,7 +253,7 @@ class TumblingOperator(WindowOperator):
                 reach = size + self.lag
                 mask = [stamp - stamp % size + reach > time for stamp, time in zip(stamps, times, strict=True)]
                 if not all(mask):
-                    block = self.without(block, mask, "after its window closed")
+                    block = self.on_time(block, mask, "after its window closed")
                     stamps = block.timestamps()
                     if not stamps:
                         return
@@ -332,6 +334,6 @@ class HoppingOperator(TumblingOperator):
                 keys.append(prefix + key)  # type: ignore[operator]
                 at.append(i)
         if not all(mask):
-            self.without(block, mask, "after its windows closed")
+            self.on_time(block, mask, "after its windows closed")
         if keys:
             self.take(part, block, keys, [stamps[i] for i in at], at)

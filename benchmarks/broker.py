@@ -71,9 +71,16 @@ async def read_back(broker: str, topic: str, check: Check) -> None:
 
 
 class Outputs:
-    """Looks at an output topic as its readers would: committed records only. A context manager."""
+    """Looks at an output topic as its readers would: committed records only. A context manager.
 
-    def __init__(self, broker: str, topic: str) -> None:
+    Args:
+        broker: bootstrap servers.
+        topic: its name.
+        few: there are few outputs, so that `end` had better count them: they are read for it.
+    """
+
+    def __init__(self, broker: str, topic: str, *, few: bool = False) -> None:
+        self._few, self._counted = few, 0
         self._tps = [TopicPartition(topic, p) for p in range(PARTITIONS)]
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=broker.split(","),
@@ -90,8 +97,13 @@ class Outputs:
         await self._consumer.stop()
 
     async def end(self) -> int:
-        """The sum of the partitions' ends; transaction markers count too."""
-        return sum((await self._consumer.end_offsets(self._tps)).values())
+        """The sum of the partitions' ends; transaction markers count too, unless there are few outputs."""
+        if not self._few:
+            return sum((await self._consumer.end_offsets(self._tps)).values())
+        if not self._consumer.assignment():
+            self._consumer.assign(self._tps)
+        self._counted += sum(map(len, (await self._consumer.getmany(timeout_ms=10)).values()))
+        return self._counted
 
     async def records(self) -> Any:
         """Lists of records, in order per partition, up to the end as it is now."""

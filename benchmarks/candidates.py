@@ -133,8 +133,24 @@ PENSTOCK_SECOND = Candidate("penstock-1s", "exactly-once, checkpoint each 1 s", 
 PENSTOCK_ALO_SECOND = Candidate(
     "penstock-alo-1s", "at-least-once, checkpoint each 1 s", _PENSTOCK, _GROUP, environment=_ALO | _SECOND
 )
+PENSTOCK_SKIP = Candidate(
+    "penstock-skip", "exactly-once, errors=Skip()", _PENSTOCK, _GROUP, environment={"BENCH_ERRORS": "skip"}
+)
+PENSTOCK_DEAD = Candidate(
+    "penstock-dead-letter",
+    "exactly-once, errors=DeadLetter()",
+    _PENSTOCK,
+    _GROUP,
+    environment={"BENCH_ERRORS": "dead-letter"},
+)
 PENSTOCK_TWO = Candidate("penstock-2", "exactly-once, two workers", _PENSTOCK, _GROUP, workers=2)
 AIOKAFKA = Candidate(LIMIT, "hand-written loop, at-least-once", ("{python}", "-m", "benchmarks.peers.aiokafka_loop"))
+AIOKAFKA_SKIP = replace(
+    AIOKAFKA,
+    name="aiokafka-skip",
+    what="hand-written loop, at-least-once, leaves such records out",
+    environment={"BENCH_ERRORS": "skip"},
+)
 CONFLUENT = Candidate(
     "confluent-kafka", "hand-written loop, at-least-once", ("{python}", "-m", "benchmarks.peers.confluent_loop")
 )

@@ -30,6 +30,8 @@ QUIET_SECONDS = 0.6
 STUCK_SECONDS = 60.0
 """An incomplete one that does not grow for so long will not be completed."""
 STOP_SECONDS = 10.0
+FEW = 10
+"""Inputs to an output from which on outputs are counted, and not taken from offsets, of which commits take some too."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ async def measure(candidate: Candidate, case: Case, backlog: Backlog) -> Run:
     expected = check.expected  # computed now, not beside the worker
     await kafka.make(case.broker, case.out)
     load, began = os.getloadavg()[0], time.monotonic()
-    async with started(candidate, case) as workers, kafka.Outputs(case.broker, case.out) as outputs:
+    few = backlog.size > FEW * expected
+    async with started(candidate, case) as workers, kafka.Outputs(case.broker, case.out, few=few) as outputs:
         first, last = await _watch(outputs, workers, expected, candidate, case)
         peak = workers.peak_mb
     await kafka.read_back(case.broker, case.out, check)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from benchmarks import candidates as c
+from benchmarks.backlog import SHAPES
 from benchmarks.candidates import Candidate
 
 MILLION = 1_000_000
@@ -35,6 +36,7 @@ class Workload:
 
 _LOOPS = (c.PENSTOCK, c.AIOKAFKA, c.CONFLUENT)
 _SHAPES = (c.PENSTOCK, c.AIOKAFKA)
+_TOLERANT = (c.PENSTOCK_SKIP, c.PENSTOCK_DEAD, c.AIOKAFKA_SKIP)
 
 _AS_IT_COMES = (c.FLOOR, *_LOOPS, c.PENSTOCK_ALO, c.STREAMS, c.STREAMS_LOW, c.BYTEWAX)
 _STEADY = {
@@ -113,13 +115,14 @@ _ALL = (
     Workload("distinct", "keyed, every record a new key", _SHAPES, program="keyed", shape="distinct", records=500_000),
     Workload("one-key", "keyed, all records on one key", _SHAPES, program="keyed", shape="one-key"),
     Workload("empty", "keyed, one partition empty", _SHAPES, program="keyed", shape="empty"),
+    *(Workload(shape, f"stateless, {SHAPES[shape]}", _TOLERANT, shape=shape) for shape in ("undecodable", "seldom")),
     Workload("micro", "one more step, in process", (c.MAP, c.FILTER), kind="micro"),
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
 GROUPS = {
     "short": ("stateless", "keyed", "rekey", "join"),
     "latency": tuple(name for name in WORKLOADS if name.startswith("latency-")),
-    "bad-input": ("large", "distinct", "one-key", "empty"),
+    "bad-input": ("undecodable", "seldom", "large", "distinct", "one-key", "empty"),
     "all": tuple(WORKLOADS),
 }
 """Names for several."""

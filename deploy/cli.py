@@ -12,6 +12,7 @@ from penstock.deploy.commands.options import security_option, told
 _NOUNS = {
     "cluster": ("penstock.deploy.commands.cluster", "The cluster: brokers, controller, configs, quotas, ACLs."),
     "consume": ("penstock.deploy.commands.consume", "Print a topic's records."),
+    "dead-letters": ("penstock.deploy.commands.dead_letters", "Records that failed: list, show, replay."),
     "groups": ("penstock.deploy.commands.groups", "Consumer groups: list, describe, reset, delete."),
     "produce": ("penstock.deploy.commands.produce", "Write records from a file or standard input."),
     "profile": ("penstock.deploy.commands.profile", "Where a running worker's time goes, per step."),
@@ -30,7 +31,7 @@ class _Main(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _NOUNS:
             return super().get_command(ctx, cmd_name)
-        found: click.Command = getattr(import_module(_NOUNS[cmd_name][0]), cmd_name)
+        found: click.Command = getattr(import_module(_NOUNS[cmd_name][0]), cmd_name.replace("-", "_"))
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,6 +77,10 @@ def check(module: str, as_json: bool) -> None:
     else:
         stages = sum(len(group.stages) for group in topology.groups)
         click.echo(f"pipeline {topology.name!r} is right: {len(topology.groups)} groups, {stages} stages")
+        for group in topology.groups:
+            policies = dict.fromkeys(str(step.errors) for step in group.steps)
+            if any(policy != "fail" for policy in policies):
+                click.echo(f"  records that fail in {group.app_id}: {'; '.join(policies)}")
     sys.exit(1 if problems else 0)
 
 

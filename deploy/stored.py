@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.agents.group import GroupSpec
+from penstock.agents.group_spec import GroupSpec
 from penstock.pipelines.compiling import compile_group
 from penstock.pipelines.topology import Topology
 from penstock.tables.errors import PenstockError

@@ -12,7 +12,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from penstock.agents.group import GroupSpec
+from penstock.agents.group_spec import GroupSpec
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.lag import Lag, LagMonitor
 from penstock.deploy.modules import load_pipeline

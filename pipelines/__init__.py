@@ -5,6 +5,7 @@ from penstock.agents.block import Record
 from penstock.agents.columns import Columns
 from penstock.agents.errors import RecordError
 from penstock.agents.event_time import StreamTime, Watermark
+from penstock.agents.policies import DeadLetter, Fail, Retry, Skip
 from penstock.agents.process import ProcessContext
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
@@ -46,9 +47,11 @@ __all__ = [
     "Count",
     "CountWindow",
     "Custom",
+    "DeadLetter",
     "Delivery",
     "Every",
     "EveryUpdate",
+    "Fail",
     "First",
     "GlobalTable",
     "Group",
@@ -68,10 +71,12 @@ __all__ = [
     "Processed",
     "Record",
     "RecordError",
+    "Retry",
     "Serde",
     "Session",
     "SessionStream",
     "SetTable",
+    "Skip",
     "Sliding",
     "Stream",
     "StreamTime",

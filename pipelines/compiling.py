@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from penstock.agents import steps as s
-from penstock.agents.group import GroupSpec
+from penstock.agents.group_spec import GroupSpec
 from penstock.agents.join_steps import StreamJoin
 from penstock.agents.stage import StageSpec
 from penstock.agents.table_stage import topics_of
@@ -42,6 +42,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
         everywhere=tuple(spec for spec, _, _ in group.global_tables),
         stamped=group.stamped,
         together=tuple(_together(group, tables)),
+        errors=group.errors,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.agents import steps as s
 from penstock.agents.event_time import Watermark
+from penstock.agents.policies import FAIL, letter_topic
 from penstock.agents.stage import StageSpec
 from penstock.agents.table_steps import TableAggregate, tables_of
 from penstock.agents.topics import Topic
@@ -28,6 +29,8 @@ class StepDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     writes: str | None = None
     detail: str | None = None
     """What the step's text leaves out: what each aggregate reads, a repartition topic's own partition count."""
+    errors: str | None = None
+    """What becomes of records that fail in it, where that is not what the group says."""
 
 
 class StageDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,6 +45,9 @@ class StageDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """Topic -> the function that takes the event time from its values, where it is not the record's own."""
     clocks: dict[str, str] = {}
     """Topic -> its clock, where it is not a watermark as by default."""
+    errors: dict[str, str] = {}
+    """Topic -> what becomes of its records that fail in reading, where that is not what the group says."""
+    dead_letters: tuple[str, ...] = ()
 
 
 class TableDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,6 +70,7 @@ class GroupDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     stages: tuple[StageDescription, ...]
     tables: tuple[TableDescription, ...]
     delivery: str = Delivery.EXACTLY_ONCE.value
+    errors: str = str(FAIL)
 
 
 class TopicDescription(msgspec.Struct, frozen=True):
@@ -107,7 +114,7 @@ def _topic(topic: Topic[Any, Any]) -> TopicDescription:
 def _group(group: GroupTopology) -> GroupDescription:
     stages = tuple(_stage(group, stage) for stage in group.stages)
     tables = tuple(_table(group, table) for table, _ in group.tables)
-    return GroupDescription(group.name, group.app_id, stages, tables, group.delivery.value)
+    return GroupDescription(group.name, group.app_id, stages, tables, group.delivery.value, str(group.errors))
 
 
 def _table(group: GroupTopology, table: TableSpec) -> TableDescription:
@@ -128,14 +135,18 @@ def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
     tables = tuple(dict.fromkeys(step.table for step in described if step.table))
     times = {inlet.topic: label_of(inlet.time) for inlet in stage.inlets if inlet.time is not None}
     clocks = {inlet.topic: told(inlet.clock) for inlet in stage.inlets if inlet.clock not in (None, Watermark())}
-    return StageDescription(stage.name, stage.topics, writes, tables, described, times, clocks)
+    errors = {i.topic: str(i.step.errors) for i in stage.inlets if i.step.errors != group.errors}
+    policies = (step.policy for step in (*stage.steps, *(inlet.step for inlet in stage.inlets)))
+    letters = dict.fromkeys(topic.name for policy in policies if (topic := letter_topic(policy)) is not None)
+    return StageDescription(stage.name, stage.topics, writes, tables, described, times, clocks, errors, tuple(letters))
 
 
 def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDescription:
     inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.Repartition))
     tables = (step.table,) if isinstance(step, s.Join | s.GlobalJoin) else tables_of(step)
     table = tables[0].name if tables else None
-    return StepDescription(step.label, inputs, table, _written(group, step), _detail(step))
+    errors = None if step.policy == group.errors else str(step.policy)
+    return StepDescription(step.label, inputs, table, _written(group, step), _detail(step), errors)
 
 
 def _detail(step: s.Step) -> str | None:
@@ -170,15 +181,18 @@ def _text(description: Description) -> Iterator[str]:
         yield f"  topic {topic.name}: {topic.key} -> {topic.value}{count}{config}"
     for group in description.groups:
         told = "" if group.delivery == Delivery.EXACTLY_ONCE.value else f", {group.delivery}"
+        told += "" if group.errors == str(FAIL) else f", errors: {group.errors}"
         yield f"  group {group.name}  ({group.id}{told})"
         for stage in group.stages:
-            yield f"    stage {stage.name} <- {', '.join(stage.reads)}"
+            read = (name + (f" (errors: {stage.errors[name]})" if name in stage.errors else "") for name in stage.reads)
+            yield f"    stage {stage.name} <- {', '.join(read)}"
             for i, step in enumerate(stage.steps):
                 after = (
                     "" if step.inputs in ((), (i - 1,)) else f"  (after {', '.join(str(n + 1) for n in step.inputs)})"
                 )
                 out = f" -> {step.writes}" if step.writes and step.writes not in step.step else ""
-                yield f"      {i + 1}. {step.step}{out}{after}"
+                errors = f"  (errors: {step.errors})" if step.errors else ""
+                yield f"      {i + 1}. {step.step}{out}{after}{errors}"
         for table in group.tables:
             yield f"    {_told(table)}, changelog {table.changelog}"
 
@@ -217,6 +231,7 @@ def _mermaid(description: Description) -> Iterator[str]:
             node = _id("s", group.id, stage.name)
             yield from (f"  {_id('t', topic)} --> {node}" for topic in stage.reads)
             yield from (f"  {node} --> {_id('t', topic)}" for topic in stage.writes)
+            yield from (f"  {node} -. failed .-> {_id('t', topic)}" for topic in stage.dead_letters)
             yield from (f"  {node} -.- {_id('d', group.id, table)}" for table in stage.tables)
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.group import GroupRuntime
+from penstock.agents.group_spec import GroupSpec
 from penstock.tables.memory import MemoryStores
 from penstock.tables.store import StoreFactory
 

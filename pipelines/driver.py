@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar, overload
 from penstock.agents import steps as s
 from penstock.agents.block import Record
 from penstock.agents.everywhere import GlobalFeed
-from penstock.agents.group import GroupRuntime, GroupSpec
+from penstock.agents.group import GroupRuntime
+from penstock.agents.group_spec import GroupSpec
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.agents.operators import milliseconds
 from penstock.agents.partitioner import Partitioner
@@ -247,6 +248,14 @@ class TopologyDriver:
         rows = group.rows(table)
         return TableContents(gathered(iter(rows)) if isinstance(table, SetTable) else rows)
 
+    def skipped(self, group: str) -> Mapping[str, int]:
+        """How many records each step of a group left out by its policy since the group was last started."""
+        self.process()
+        runtime = self._groups[group].runtime
+        return {
+            where.removeprefix(f"{runtime.spec.app_id}: "): count for where, count in runtime.failures.skipped.items()
+        }
+
     def committed(self, group: str) -> Mapping[tuple[str, int], int]:
         """A group's committed offsets by (topic, partition)."""
         return dict(self.broker.offsets.get(self._groups[group].spec.app_id, {}))
@@ -327,6 +336,8 @@ class _DrivenWorker:
             self.spec, disk, transaction, transaction, fault, wall=lambda: milliseconds(self.driver.now)
         )
         self.runtime.partitions = self.counts
+        self.runtime.failures.now = lambda: self.driver.now.timestamp()
+        self.runtime.failures.sleep = lambda seconds: self.driver.advance(timedelta(seconds=seconds))
         self._feed = GlobalFeed(self.runtime)
         committed = broker.offsets.get(app_id, {})
         self._next = {(t, p): committed.get((t, p), 0) for t in self.spec.source_topics for p in self._numbers(t)}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from penstock.agents import steps as s
 from penstock.agents.event_time import Clock, Watermark
 from penstock.agents.location import Location, caller
+from penstock.agents.policies import FAIL, DeadLetter, Policy, letter_topic, resolved
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, python_type
 from penstock.pipelines.global_table import GlobalTable
@@ -16,7 +17,7 @@ from penstock.pipelines.table import Table
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.serdes import Serde
 from penstock.tables.sets import MEMBER, pair_serde
-from penstock.tables.specs import TableSpec, itself
+from penstock.tables.specs import TableSpec, as_stored
 from penstock.tables.versioned import histories, newest
 
 if TYPE_CHECKING:
@@ -37,13 +38,20 @@ class Group:
         name: unique in the pipeline.
         app_id: PIPELINE.GROUP, the consumer group's id.
         delivery: how often outputs reach the topics that it writes.
+        errors: what becomes of records that fail, unless their stream says otherwise.
     """
 
     def __init__(
-        self, pipeline: "Pipeline", name: str, location: Location, delivery: Delivery = Delivery.EXACTLY_ONCE
+        self,
+        pipeline: "Pipeline",
+        name: str,
+        location: Location,
+        delivery: Delivery = Delivery.EXACTLY_ONCE,
+        errors: Policy = FAIL,
     ) -> None:
         self.pipeline, self.name, self.location, self.delivery = pipeline, name, location, delivery
         self.app_id = f"{pipeline.name}.{name}"
+        self.errors = resolved(errors, self.app_id)
         self._steps: list[s.Step] = []
         self._tables: list[tuple[TableSpec, Topic[Any, Any] | None, Location]] = []
         self._globals: list[tuple[TableSpec, Topic[Any, Any], Location]] = []
@@ -68,7 +76,12 @@ class Group:
         return tuple(self._globals)
 
     def stream(
-        self, topic: Topic[K, V], *, time: Callable[[V], Any] | None = None, clock: Clock = WATERMARK
+        self,
+        topic: Topic[K, V],
+        *,
+        time: Callable[[V], Any] | None = None,
+        clock: Clock = WATERMARK,
+        errors: Policy | None = None,
     ) -> Stream[K, V]:
         """Read a topic, from where the group stands; a new group begins at the earliest record.
 
@@ -79,11 +92,17 @@ class Group:
             clock: how windows and joins know how far time is: `Watermark(...)` or `StreamTime()`. It is said here
                 because how late records come, and when silence means that there are none, is up to who writes the
                 topic. Default: a watermark without lateness, so that a window's own grace is what counts.
+            errors: what becomes of records that fail, in reading or in a step behind; `Stream.on_error` changes it for
+                the steps behind. Default None: what the group says.
         """
-        return Stream(self, self._source(topic, time, clock))
+        return Stream(self, self._source(topic, time, clock, errors))
 
     def _source(
-        self, topic: Topic[Any, Any], time: Callable[[Any], Any] | None = None, clock: Clock = WATERMARK
+        self,
+        topic: Topic[Any, Any],
+        time: Callable[[Any], Any] | None = None,
+        clock: Clock = WATERMARK,
+        errors: Policy | None = None,
     ) -> s.Source:
         source = s.Source(
             location=caller(),
@@ -93,6 +112,7 @@ class Group:
             topic=topic,
             time=time,
             clock=clock,
+            errors=self.errors if errors is None else resolved(errors, self.app_id),
         )
         self.add(source)
         return source
@@ -106,6 +126,7 @@ class Group:
         ttl: timedelta | Literal["forever"] | None = None,
         history: timedelta | None = None,
         time: Callable[[V], Any] | None = None,
+        errors: Policy | None = None,
     ) -> Table[K, V]: ...
     @overload
     def table(
@@ -128,6 +149,7 @@ class Group:
         ttl: timedelta | Literal["forever"] | None = None,
         history: timedelta | None = None,
         time: Callable[[Any], Any] | None = None,
+        errors: Policy | None = None,
     ) -> Table[Any, Any]:
         """A table that outlives its worker.
 
@@ -145,6 +167,7 @@ class Group:
                 join the value that a row had at the event time of their records: Kafka Streams' versioned table. A
                 topic's record that is older than that is left out and counted. The table keeps a changelog of its own.
             time: with a topic: the event time of a value, as in `stream`; the table keeps a changelog of its own.
+            errors: with a topic: what becomes of its records that fail. Default None: what the group says.
         """
         key_type, value_type = (topic.key, topic.value) if topic is not None else (key, value)
         own = ttl or history or time
@@ -152,7 +175,7 @@ class Group:
             name=name,
             key=codec(key_type),
             row=codec(value_type) if history is None else histories(codec(value_type)),
-            view=newest if history is not None else itself,
+            view=newest if history is not None else as_stored,
             key_type=python_type(key_type),
             value_type=python_type(value_type),
             source=topic.name if topic is not None and topic.is_compacted and own is None else None,
@@ -162,9 +185,10 @@ class Group:
         if topic is None:
             self._tables.append((spec, beside, caller()))
             return Table(spec, None, self)
-        source = self._source(topic, time)
+        source = self._source(topic, time, errors=errors)
         step = s.ToTable(
             inputs=(source,),
+            errors=source.errors,
             location=source.location,
             key_type=source.key_type,
             value_type=source.value_type,
@@ -231,7 +255,9 @@ class Group:
         self._globals.append((spec, topic, caller()))
         return GlobalTable(spec, self.app_id)
 
-    def agent(self, topic: Topic[Any, Any], *, to: Topic[Any, Any] | None = None) -> Callable[[F], F]:
+    def agent(
+        self, topic: Topic[Any, Any], *, to: Topic[Any, Any] | None = None, errors: Policy | None = None
+    ) -> Callable[[F], F]:
         """A plain Faust agent body as a stage: `async def body(stream): async for value in stream: ...`.
 
         The stream also has `items()`, `events()`, `take(n)` and `batches()`. Tables of the group are dicts inside the
@@ -240,12 +266,15 @@ class Group:
         Args:
             topic: what it reads.
             to: where the values that the body yields go, under the key of the record at hand.
+            errors: what becomes of records that do not decode, or that the body holds when it raises: it is begun
+                anew behind them. What it did before it raised stays. Default None: what the group says.
         """
 
         def declare(fn: F) -> F:
-            source = self._source(topic)
+            source = self._source(topic, errors=errors)
             step = s.Agent(
                 inputs=(source,),
+                errors=source.errors,
                 location=source.location,
                 key_type=source.key_type,
                 value_type=source.value_type,
@@ -259,6 +288,18 @@ class Group:
             return fn
 
         return declare
+
+    @property
+    def dead_letters(self) -> Topic[bytes, bytes | None]:
+        """The topic of its dead letters where its policies name no other: to read them in another group.
+
+        >>> from penstock.pipelines import Pipeline
+        >>> Pipeline("shop").group("orders").dead_letters.name
+        'shop.orders-dead-letters'
+        """
+        topic = letter_topic(resolved(DeadLetter(), self.app_id))
+        assert topic is not None
+        return topic
 
     def __repr__(self) -> str:
         return f"<Group {self.app_id}>"

@@ -8,6 +8,7 @@ from penstock.agents import steps as s
 from penstock.agents.join_records import open_table
 from penstock.agents.join_steps import Kind, StreamJoin
 from penstock.agents.location import caller
+from penstock.agents.policies import Policy
 from penstock.agents.table_steps import WaitingJoin
 from penstock.agents.waiting import waiting_table
 from penstock.agents.window_steps import Late
@@ -15,6 +16,7 @@ from penstock.pipelines.annotations import MISSING, codec, given, label_of, retu
 from penstock.pipelines.table import Table
 from penstock.tables.join_window import JoinWindow
 from penstock.tables.serdes import Serde, windowed
+from penstock.tables.specs import TableSpec
 from penstock.tables.windowed import Windowed
 from penstock.tables.windows import told
 
@@ -35,6 +37,7 @@ class JoinVerbs(Generic[K, V]):
 
     group: "Group"
     step: s.Step
+    _errors: Policy
 
     @overload
     def join(
@@ -158,7 +161,7 @@ class JoinVerbs(Generic[K, V]):
             join = self._stream_join(verb, kind, other.step, fn, value, name or "", within)
             self.group.add(join)
             return JoinResults(self.group, join)
-        if within is not None or not isinstance(other, Table):
+        if within is not None or not isinstance(getattr(other, "spec", None), TableSpec):
             raise TypeError(f"{verb} takes a table, or a stream and within=JoinWindow(...); it was given {other!r}")
         step = self._table_join(verb, other, fn, value, grace, name or "", left=kind == "left")
         self.group.add(step)
@@ -178,6 +181,7 @@ class JoinVerbs(Generic[K, V]):
         of: dict[str, Any] = {
             "inputs": (self.step,),
             "location": caller(),
+            "errors": self._errors,
             "key_type": self.step.key_type,
             "value_type": given(value, returned(fn)),
             "table": table.spec,
@@ -202,6 +206,7 @@ class JoinVerbs(Generic[K, V]):
         return StreamJoin(
             inputs=(self.step, other),
             location=caller(),
+            errors=self._errors,
             key_type=self.step.key_type,
             value_type=given(value, returned(fn)),
             label=f"{verb} {name!r} ({label_of(fn)}) within {told(within)}",
@@ -222,6 +227,7 @@ def late_of(group: "Group", join: s.Step, side: int) -> "Stream[Any, Any]":
     step = Late(
         inputs=(join,),
         location=caller(),
+        errors=source.errors,
         key_type=source.key_type,
         value_type=source.value_type,
         label=f"late of {getattr(join, 'name', '')!r} ({'right' if side else 'left'})",

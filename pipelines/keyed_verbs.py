@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from penstock.agents import steps as s
 from penstock.agents.keyed_steps import Distinct, Process
 from penstock.agents.location import caller
+from penstock.agents.policies import Policy
 from penstock.agents.process import ProcessContext, timer_table
 from penstock.pipelines.annotations import codec, element, given, label_of, present, python_type, returned
 from penstock.tables.serdes import Serde
@@ -29,6 +30,7 @@ class KeyedVerbs(Generic[K, V]):
 
     group: "Group"
     step: s.Step
+    _errors: Policy
 
     def distinct(self, name: str, *, within: timedelta) -> "Stream[K, V]":
         """The first record of each key, and those of the same key left out that come within a time of it.
@@ -48,6 +50,7 @@ class KeyedVerbs(Generic[K, V]):
         step = Distinct(
             inputs=(self.step,),
             location=caller(),
+            errors=self._errors,
             key_type=key,
             value_type=self.step.value_type,
             label=f"distinct {name!r} within {within}",
@@ -94,6 +97,7 @@ class KeyedVerbs(Generic[K, V]):
         step = Process(
             inputs=(self.step,),
             location=caller(),
+            errors=self._errors,
             key_type=key,
             value_type=tp,
             label=f"process {name!r} ({label_of(fn)})",

@@ -1,6 +1,7 @@
 """The pipeline: the one value that is checked, drawn, tested and run."""
 
 from penstock.agents.location import Location, caller
+from penstock.agents.policies import FAIL, Policy
 from penstock.pipelines.group import Group
 from penstock.pipelines.topology import Topology
 from penstock.tables.checkpoint import Delivery
@@ -22,7 +23,7 @@ class Pipeline:
         self.location: Location = caller()
         self._groups: list[Group] = []
 
-    def group(self, name: str, *, delivery: Delivery = Delivery.EXACTLY_ONCE) -> Group:
+    def group(self, name: str, *, delivery: Delivery = Delivery.EXACTLY_ONCE, errors: Policy = FAIL) -> Group:
         """Declare a consumer group, PIPELINE.NAME.
 
         Args:
@@ -30,8 +31,11 @@ class Pipeline:
             delivery: how often a record's outputs reach the topics that the group writes; its tables are exact either
                 way. Default EXACTLY_ONCE: at checkpoints 100 ms apart or more a transaction costs next to nothing.
                 AT_LEAST_ONCE lets outputs leave at once, and repeats the latest ones after a crash.
+            errors: what becomes of a record that does not decode, does not encode, or makes a function raise:
+                `Fail()`, `Skip()`, `DeadLetter()` or `Retry(...)`; streams may say otherwise. Default Fail(): the
+                worker stops, nothing is left out unseen.
         """
-        group = Group(self, name, caller(), Delivery(delivery))
+        group = Group(self, name, caller(), Delivery(delivery), errors)
         self._groups.append(group)
         return group
 

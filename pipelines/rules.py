@@ -15,6 +15,7 @@ from penstock.pipelines.annotations import MISSING, codec, label_of, name_of
 from penstock.pipelines.copartition import copartition_problems
 from penstock.pipelines.cycles import cycle_problems
 from penstock.pipelines.derived_rules import derived_problems
+from penstock.pipelines.failure_rules import failure_problems
 from penstock.pipelines.join_rules import join_problems
 from penstock.pipelines.problems import Problem, TopologyError
 from penstock.pipelines.table_rules import table_problems
@@ -70,7 +71,7 @@ def topics(topology: Topology) -> Iterator[Problem]:
     first: dict[str, Topic[Any, Any]] = {}
     reported: set[int] = set()
     for group in topology.groups:
-        for topic in (*group.reads, *group.writes, *_sunk(group)):
+        for topic in (*group.reads, *group.writes, *_sunk(group), *group.dead_letters):
             if id(topic) in reported:
                 continue
             reported.add(id(topic))
@@ -223,6 +224,7 @@ RULES: tuple[Callable[[Topology], Iterator[Problem]], ...] = (
     join_problems,
     copartition_problems,
     cycle_problems,
+    failure_problems,
 )
 
 

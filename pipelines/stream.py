@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from penstock.agents import steps as s
 from penstock.agents.columns import Columns
 from penstock.agents.location import caller
+from penstock.agents.policies import Policy, resolved
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
 from penstock.pipelines.global_table import GlobalTable
@@ -38,8 +39,20 @@ class Stream(JoinVerbs[K, V], KeyedVerbs[K, V], Generic[K, V]):
     change the value they are given.
     """
 
-    def __init__(self, group: "Group", step: s.Step) -> None:
+    def __init__(self, group: "Group", step: s.Step, errors: Policy | None = None) -> None:
         self.group, self.step = group, step
+        self._errors = step.errors if errors is None else errors
+
+    def on_error(self, errors: Policy) -> "Stream[K, V]":
+        """The same records under another policy: what becomes of those that fail in the steps behind.
+
+        Args:
+            errors: `Fail()`, `Skip()`, `DeadLetter()` or `Retry(...)`.
+
+        Raises:
+            TypeError: it is none of them.
+        """
+        return Stream(self.group, self.step, resolved(errors, self.group.app_id))
 
     def _then(self, cls: type[s.Step], label: str, *, key: Any = None, value: Any = None, **fields: Any) -> s.Step:
         step = cls(
@@ -48,6 +61,7 @@ class Stream(JoinVerbs[K, V], KeyedVerbs[K, V], Generic[K, V]):
             key_type=self.step.key_type if key is None else key,
             value_type=self.step.value_type if value is None else value,
             label=label,
+            errors=self._errors,
             **fields,
         )
         self.group.add(step)

@@ -25,9 +25,9 @@ R = TypeVar("R")
 
 def declared(owner: "Group", cls: type[s.Step], label: str, inputs: tuple[s.Step | None, ...], **fields: Any) -> s.Step:
     """A step, added to its group. A table that only agents' bodies write has none, and is left out: a rule tells."""
-    step = cls(
-        inputs=tuple(before for before in inputs if before is not None), location=caller(), label=label, **fields
-    )
+    given = tuple(before for before in inputs if before is not None)
+    errors = given[0].errors if given else owner.errors
+    step = cls(inputs=given, location=caller(), errors=errors, label=label, **fields)
     owner.add(step)
     return step
 

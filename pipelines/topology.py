@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.agents import steps as s
 from penstock.agents.location import Location
+from penstock.agents.policies import FAIL, Policy, letter_topic
 from penstock.agents.stage import Inlet, StageSpec
 from penstock.agents.table_stage import changed_inputs
 from penstock.agents.table_steps import TableAggregate, kept, tables_of
@@ -29,6 +30,7 @@ class GroupTopology:
         own_tables: tables that only agents' bodies write: spec, the topic they are beside, location.
         global_tables: spec, topic, location.
         delivery: how often outputs reach the topics that it writes.
+        errors: what becomes of failing records unless their stream says otherwise.
     """
 
     name: str
@@ -38,6 +40,7 @@ class GroupTopology:
     own_tables: tuple[tuple[TableSpec, Topic[Any, Any] | None, Location], ...]
     delivery: Delivery = Delivery.EXACTLY_ONCE
     global_tables: tuple[tuple[TableSpec, Topic[Any, Any], Location], ...] = ()
+    errors: Policy = FAIL
 
     def repartition(self, step: s.Repartition) -> str:
         """Name of the topic that a step sends through."""
@@ -102,7 +105,13 @@ class GroupTopology:
         """Declared topics that it writes, each once; what bodies of agents send elsewhere is not known here."""
         sinks = (step.topic for step in self.steps if isinstance(step, s.Sink))
         yields = (step.to for step in self.steps if isinstance(step, s.Agent) and step.to is not None)
-        return _distinct((*sinks, *yields))
+        return _distinct((*sinks, *yields, *self.dead_letters))
+
+    @property
+    def dead_letters(self) -> tuple[Topic[Any, Any], ...]:
+        """Topics that its failing records go to, each once."""
+        found = (letter_topic(step.errors) for step in self.steps)
+        return _distinct(topic for topic in found if topic is not None)
 
     @property
     def tables(self) -> tuple[tuple[TableSpec, Location], ...]:
@@ -138,7 +147,7 @@ class Topology:
     def of(cls, name: str, location: Location, groups: "Iterable[Group]") -> "Topology":
         """The topology of declared groups."""
         made = tuple(
-            GroupTopology(g.name, g.app_id, g.location, g.steps, g.own_tables, g.delivery, g.global_tables)
+            GroupTopology(g.name, g.app_id, g.location, g.steps, g.own_tables, g.delivery, g.global_tables, g.errors)
             for g in groups
         )
         return cls(name, location, made)

@@ -141,6 +141,7 @@ class WindowedStream(Generic[K, V]):
         step = WindowAggregate(
             inputs=(source,),
             location=caller(),
+            errors=self._stream._errors,
             key_type=key,
             value_type=Optional[python_type(result)] if taken_back else result,  # noqa: UP045 - known here only
             label=f"{label} in {told(window)}, {told(emit)}",
@@ -242,6 +243,7 @@ class WindowResults(Aggregated[Windowed[K], R], Generic[K, V, R]):
             step = Late(
                 inputs=(self.step,),
                 location=caller(),
+                errors=source.errors,
                 key_type=source.key_type,
                 value_type=source.value_type,
                 label=f"late of {getattr(self.step, 'name', '')!r}",

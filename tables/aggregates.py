@@ -3,6 +3,7 @@ is a list comprehension and not a call per record and field."""
 
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from inspect import Parameter, signature
@@ -36,6 +37,11 @@ class FailedAt(Exception):
         super().__init__(index)
         self.index = index
 
+    @property
+    def why(self) -> Exception:
+        """What went wrong."""
+        return self.__cause__ if isinstance(self.__cause__, Exception) else self
+
 
 class Aggregation(Protocol):
     """How the values of one key become its row. Two kinds: `Fields` of aggregators, and a user's `Fold`."""
@@ -63,6 +69,10 @@ class Aggregation(Protocol):
 
     def merge(self, state: Any, other: Any) -> Any:
         """One state of two, that of the earlier records first, which may be changed."""
+        ...
+
+    def saved(self, state: Any) -> Any:
+        """A state that stays as it is whatever `run` does with the given one."""
         ...
 
 
@@ -158,6 +168,7 @@ class Fields:
         self.unmergeable: Sequence[str] = [
             f"{name}={type(a).__name__}(...)" for name, a in aggregators.items() if not a.merges
         ]
+        self._plain = all(type(a).__module__ == Aggregator.__module__ for a in aggregators.values())
         self._by_position = _by_position(result, self.names)
 
     def run(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
@@ -200,6 +211,10 @@ class Fields:
         for aggregator, at in self._columns:
             aggregator.merge(state, other, at)
         return state
+
+    def saved(self, state: Any) -> Any:
+        """See `Aggregation.saved`. The slots of the built-in aggregators are never changed in place."""
+        return None if state is None else state.copy() if self._plain else deepcopy(state)
 
 
 class Fold:
@@ -252,10 +267,14 @@ class Fold:
     def safe(self, new: Any, before: Any) -> bool:
         """Whether a result can also be kept as the state: nothing will change it in place."""
         tp = type(new)
+        return self._holds(tp) and (new is not before or tp in _SCALARS)
+
+    def _holds(self, tp: type) -> bool:
+        """Whether values of a type cannot change in place."""
         frozen = self._frozen.get(tp)
         if frozen is None:
             frozen = self._frozen[tp] = is_frozen(tp)
-        return frozen and (new is not before or tp in _SCALARS)
+        return frozen
 
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""
@@ -265,6 +284,10 @@ class Fold:
         """See `Aggregation.merge`."""
         assert self._merge is not None  # the rules see to it
         return self._merge(state, other)
+
+    def saved(self, state: Any) -> Any:
+        """See `Aggregation.saved`."""
+        return state if self._holds(type(state)) else self.row.decode(self.row.encode(state))
 
 
 _SCALARS = (type(None), bool, int, float, str, bytes)

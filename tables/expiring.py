@@ -21,7 +21,7 @@ time has come. Turning expiry off ends the era: rows stay, and where it is turne
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
@@ -47,6 +47,15 @@ def _due(expiry: int, key: bytes = b"") -> bytes:
 
 def _told(value: bytes, expiry: int | None) -> bytes:
     return value if expiry is None else b"%b (expires %d)" % (value, expiry)
+
+
+class Moment(NamedTuple):
+    """Where a partition's time and some of its rows' expiries stood; see `ExpiringPartition.moment`."""
+
+    clock: int | None
+    era: int | None
+    expires: dict[bytes, int | None]
+    some: dict[bytes, int | None]
 
 
 class ExpiringPartition(TablePartition):
@@ -100,6 +109,20 @@ class ExpiringPartition(TablePartition):
         ttl = self.spec.ttl_ms if ttl_ms is None else ttl_ms
         assert ttl is not None
         self._expires[key] = min(self.clock + ttl, NEVER)
+
+    def moment(self, keys: Collection[bytes]) -> Moment:
+        """The partition's time and what is known of when the rows of some keys expire."""
+        known = self._expires
+        return Moment(self.clock, self._era, known, {key: known[key] for key in keys if key in known})
+
+    def go_back(self, moment: Moment, keys: Collection[bytes]) -> None:
+        """Undo what records did to the time since a moment, and to when the rows of these keys expire."""
+        self.clock, self._era, self._expires = moment.clock, moment.era, moment.expires
+        for key in keys:
+            if key in moment.some:
+                self._expires[key] = moment.some[key]
+            else:
+                self._expires.pop(key, None)
 
     def renew_all(self, keys: Sequence[bytes], stamps: Sequence[int]) -> list[int]:
         """Records in order, each of which writes the row of its key: `advance` and `renew` for each.

@@ -11,8 +11,8 @@ from penstock.tables.serdes import Serde
 ENDLESS_MS = 2**63 - 1
 
 
-def itself(state: Any) -> Any:
-    """What a table has as its row."""
+def as_stored(state: Any) -> Any:
+    """The view of rows that readers see as they are."""
     return state
 
 
@@ -41,7 +41,7 @@ class TableSpec:
     name: str
     key: Serde[Any]
     row: Serde[Any]
-    view: Callable[[Any], Any] = itself
+    view: Callable[[Any], Any] = as_stored
     key_type: Any = None
     value_type: Any = None
     source: str | None = None

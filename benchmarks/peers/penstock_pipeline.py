@@ -21,10 +21,25 @@ from benchmarks.records import (
     to_delay,
     with_aircraft,
 )
-from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Session, Sum, Topic, Tumbling, Windowed, nullable
+from penstock.pipelines import (
+    FOREVER,
+    Count,
+    DeadLetter,
+    Delivery,
+    Fail,
+    Pipeline,
+    Session,
+    Skip,
+    Sum,
+    Topic,
+    Tumbling,
+    Windowed,
+    nullable,
+)
 
 name = os.environ.get("BENCH_OUT", "bench-out")
 delivery = Delivery(os.environ.get("BENCH_DELIVERY", "exactly-once"))
+errors = {"": Fail(), "skip": Skip(), "dead-letter": DeadLetter()}[os.environ.get("BENCH_ERRORS", "")]
 pipeline = Pipeline(os.environ.get("BENCH_RUN", "bench"))
 source = Topic(os.environ.get("BENCH_SOURCE", "flights"), key=str, value=Departure, partitions=PARTITIONS)
 
@@ -42,7 +57,7 @@ def is_result(result: Result | None) -> bool:
 program = os.environ.get("BENCH_PROGRAM", "stateless")
 match program:
     case "stateless":
-        stateless = pipeline.group("stateless", delivery=delivery).stream(source)
+        stateless = pipeline.group("stateless", delivery=delivery, errors=errors).stream(source)
         stateless.filter(has_departed).map(to_delay).to(out(Delay))
     case "keyed":
         keyed = pipeline.group("keyed", delivery=delivery).stream(source)

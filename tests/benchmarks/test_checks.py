@@ -96,10 +96,18 @@ def test_updates_of_a_key_in_the_wrong_order_are_told() -> None:
 def test_records_and_columns_of_a_shape_are_the_same(shape: str) -> None:
     backlog = Backlog(SIZE, shape)
     decode = msgspec.json.Decoder(Departure).decode
-    records = [(key.decode(), decode(value)) for key, value, _ in backlog.records()]
+    records, bad = [], 0
+    for key, value, _ in backlog.records():
+        try:
+            records.append((key.decode(), decode(value)))
+        except msgspec.ValidationError:
+            bad += 1
     columns = backlog.frame.select("key", "id", "carrier", "origin", "dest", "dep_delay", "distance").rows()
     assert [(key, *msgspec.structs.astuple(flight)) for key, flight in records] == columns
-    assert [flight.id for _, flight in records] == list(range(SIZE))
+    assert bad == {"undecodable": SIZE * 999 // 1000, "seldom": SIZE // 1000}.get(shape, 0)
+    assert len(records) + bad == SIZE
+    if not bad:
+        assert [flight.id for _, flight in records] == list(range(SIZE))
 
 
 def partitions(shape: str) -> Counter[int]:

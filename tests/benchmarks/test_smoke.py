@@ -22,6 +22,7 @@ PROGRAMS = ("stateless", "keyed", "rekey", "join", "tumbling", "session")
 PENSTOCK = [
     *((workload, "penstock") for workload in (*PROGRAMS, "large", "latency-500", "restore")),
     ("stateless", "penstock-alo"),
+    *((shape, f"penstock-{errors}") for shape in ("undecodable", "seldom") for errors in ("skip", "dead-letter")),
     ("scaling", "penstock-2"),
 ]
 LOOPS = [(workload, candidate) for workload in PROGRAMS[:4] for candidate in ("aiokafka", "confluent-kafka")]

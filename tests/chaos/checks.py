@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from penstock.agents.group import GroupSpec
+from penstock.agents.group_spec import GroupSpec
 from penstock.deploy import read_topic
 from penstock.pipelines import Delivery, Record, Topic
 from penstock.pipelines.compiling import compile_group

@@ -158,11 +158,11 @@ def test_files_stay_small() -> None:
 
 PIPELINES = """
     FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator ApproxDistinct ApproxQuantile Collect
-    Columns Count CountWindow Custom Delivery Every EveryUpdate First GlobalTable Group GroupedTable Hopping
-    JoinResults JoinWindow Last Max Mean Min OnClose PenstockError Pipeline Problem ProcessContext Processed
-    Record RecordError Serde Session SessionStream SetTable Sliding Stream StreamTime Sum Table TopK Topic
-    Topology TopologyDriver TopologyError Tumbling UnknownType Watermark WindowResults Windowed WindowedStream
-    check json msgpack nullable
+    Columns Count CountWindow Custom DeadLetter Delivery Every EveryUpdate Fail First GlobalTable Group
+    GroupedTable Hopping JoinResults JoinWindow Last Max Mean Min OnClose PenstockError Pipeline Problem
+    ProcessContext Processed Record RecordError Retry Serde Session SessionStream SetTable Skip Sliding Stream
+    StreamTime Sum Table TopK Topic Topology TopologyDriver TopologyError Tumbling UnknownType Watermark
+    WindowResults Windowed WindowedStream check json msgpack nullable
 """
 DEPLOY = """
     BrokerServer BrokerUnreachable Consumer Delivery DeliveryFailed GroupApp KafkaServer Producer Run Security Slot

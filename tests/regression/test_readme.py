@@ -47,7 +47,7 @@ def test_the_agent_gets_what_the_join_sends(
 def test_the_commands_are_there() -> None:
     from penstock.deploy.cli import main
 
-    for name in re.findall(r"^\| `penstock (\w+)", README, re.MULTILINE):
+    for name in re.findall(r"^\| `penstock ([\w-]+)", README, re.MULTILINE):
         assert name in main.list_commands(click.Context(main))
     assert "make run" in README[:1500]
     assert "make test" in README[:1500]

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from penstock.pipelines import AgentStream, Count, Pipeline, ProcessContext, Sum, Topic, TopologyDriver
+from penstock.pipelines import AgentStream, Count, Pipeline, ProcessContext, Retry, Sum, Topic, TopologyDriver
 
 
 class Flight(msgspec.Struct):
@@ -27,6 +27,8 @@ delays = Topic("delays", key=str, value=Delays)
 pipeline = Pipeline("flights")
 group = pipeline.group("delays")
 stream = group.stream(flights)
+stream.on_error("skip")  # error
+Retry(then=Retry())  # error
 plane_table = group.table("planes", planes)
 all_planes = group.global_table("all-planes", planes)
 number_table = group.table("numbers", by_number)

@@ -12,6 +12,8 @@ from penstock.pipelines import (
     AgentStream,
     Aggregated,
     Count,
+    DeadLetter,
+    Fail,
     GlobalTable,
     Group,
     GroupedTable,
@@ -22,8 +24,10 @@ from penstock.pipelines import (
     ProcessContext,
     Processed,
     Record,
+    Retry,
     Session,
     SetTable,
+    Skip,
     Stream,
     StreamTime,
     Sum,
@@ -250,6 +254,12 @@ async def archive(events: AgentStream[str, Flight]) -> None:
     """The other ways to iterate."""
     async for batch in events.batches():
         assert_type(batch.values, list[Flight])
+
+
+careful = pipeline.group("careful", errors=DeadLetter("odd"))
+tried = careful.stream(flights, errors=Retry(2, timedelta(milliseconds=10), then=Skip()))
+assert_type(tried.on_error(Fail()).map(carrier), Stream[str, str])
+assert_type(careful.dead_letters, Topic[bytes, bytes | None])
 
 
 def test_delays() -> None:

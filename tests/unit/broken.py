@@ -9,7 +9,8 @@ PREAMBLE = """
 from dataclasses import dataclass
 from datetime import timedelta
 import msgspec
-from penstock.pipelines import Count, Max, Mean, Pipeline, ProcessContext, Stream, Sum, Topic
+from penstock.pipelines import Count, DeadLetter, Max, Mean, Pipeline, ProcessContext, Retry, Stream, Sum, Topic
+from penstock.pipelines import nullable
 
 class Bid(msgspec.Struct):
     item: str
@@ -245,6 +246,22 @@ your_rows = yours.table("rows", bids)
 mine.stream(bids).join(your_rows, first)
 #! group: it takes a stream of another group -> Write that stream to a topic, and read it here
 mine.stream(bids).merge(yours.stream(bids))
+""",
+    "dead letters": """
+#! duplicate-name: topic 'numbers' is declared with other types, partitions or configs at -> Declare it once
+failing = pipeline.group("failing", errors=DeadLetter("numbers"))
+#! dead-letters: 'numbers' is read by the same group -> in a group of its own
+#! dead-letters: 'numbers' is an output of the group as well -> a topic of their own
+#! cycle: come back to it: shop.failing/numbers -> [numbers] -> shop.failing/numbers -> a topic that none of these
+failing.stream(numbers).filter(bool).to(numbers)
+typed = Topic("typed", key=str, value=int)
+#! dead-letters: 'typed' holds str -> int, and failing records are of any kind -> key=bytes, value=nullable(bytes)
+pipeline.group("failing-typed", errors=Retry(then=DeadLetter(typed))).stream(bids).filter(item)
+newest = Topic("newest", key=bytes, value=nullable(bytes), compacted=True)
+#! dead-letters: 'newest' is compacted -> without compacted=True
+pipeline.group("failing-newest").stream(bids, errors=DeadLetter(newest)).filter(item)
+#! topic: 'two words' is not a topic name that Kafka takes -> Use letters, digits
+pipeline.group("failing-unnamed", errors=DeadLetter("two words")).stream(bids).filter(item)
 """,
     "functions": """
 functions = pipeline.group("functions").stream(bids)

@@ -68,7 +68,7 @@ def test_problems_come_in_the_order_of_their_lines_each_once(tmp_path: Path) -> 
     assert lines == sorted(lines)
     assert {problem.rule for problem in problems} == {
         *("group", "name", "duplicate-name", "topic", "codec", "unknown-field", "type", "co-partition", "cycle"),
-        *("table", "retraction"),
+        *("table", "retraction", "dead-letters"),
         "function",
         "time",
     }
@@ -140,3 +140,12 @@ def test_the_command_draws(broken: Path) -> None:
     assert (drawn.returncode, drawn.stdout.splitlines()[0]) == (0, "flowchart LR")
     as_json = penstock("graph", "examples.flights.pipeline", "--format", "json", cwd=REPOSITORY)
     assert json.loads(as_json.stdout)["pipeline"] == "flights"
+
+
+def test_policies_for_failing_records_are_told(tmp_path: Path) -> None:
+    lines = "failing = pipeline.group('failing', errors=DeadLetter()).stream(bids).filter(item)\n"
+    (tmp_path / "right.py").write_text(PREAMBLE + lines + "failing.on_error(Retry(2)).filter(bool)\n")
+    done = penstock("check", "right.py", cwd=tmp_path)
+    assert done.returncode == 0
+    told = "dead letter to 'shop.failing-dead-letters'; retry 2 x from 0.05 s, then fail"
+    assert f"records that fail in shop.failing: {told}\n" in done.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.pipelines import FOREVER, AgentStream, Count, Max, Pipeline, Topic
+from penstock.pipelines import FOREVER, AgentStream, Count, DeadLetter, Max, Pipeline, Retry, Skip, Topic
 from penstock.pipelines.describing import Description, describe, mermaid, text
 
 
@@ -207,3 +207,28 @@ def test_another_process_gives_the_same_text() -> None:
     ]
     assert runs[0].stdout == runs[1].stdout
     assert runs[0].stdout.startswith("pipeline flights  [")
+
+
+def test_policies_for_failing_records_are_told() -> None:
+    bids = Topic("bids", key=str, value=Bid, partitions=2)
+    pipeline = Pipeline("shop")
+    items = pipeline.group("items", errors=DeadLetter())
+    items.stream(bids).map(item).on_error(Retry(2, then=Skip())).filter(bool)
+    pipeline.group("more").stream(bids, errors=Skip()).map(item)
+    told = describe(pipeline.topology)
+    assert (
+        text(told).partition("]\n")[2]
+        == """\
+  topic bids: str -> Bid, 2 partitions
+  topic shop.items-dead-letters: bytes -> bytes | None, retention.ms=-1
+  group items  (shop.items, errors: dead letter to 'shop.items-dead-letters')
+    stage bids <- bids
+      1. map(item)
+      2. filter(bool)  (errors: retry 2 x from 0.05 s, then skip)
+  group more  (shop.more)
+    stage bids <- bids (errors: skip)
+      1. map(item)  (errors: skip)
+"""
+    )
+    assert "s_shop_2e_items_bids -. failed .-> t_shop_2e_items_2d_dead_2d_letters" in mermaid(told)
+    assert msgspec.json.decode(told.json(), type=Description) == told
