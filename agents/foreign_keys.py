@@ -6,7 +6,10 @@
    the right row, at the later time of both. `RightOperator` answers every registration of a right row that changes, at
    the time of the change.
 3. `ForeignJoinOperator`, where the left table is: an answer that was made for another version of the left row than it
-   has now, by the digest, is passed over: the answer for this version is on its way. The others make results.
+   has now, by the digest, is passed over: the answer for this version is on its way. The others make results. In an
+   inner join a version may go without an answer: where it names no row, or one that is not there, and it was not known
+   that the version before it had a result. So an answer that there is nothing counts for later versions too, and the
+   row as it is now asks again.
 
 Registrations and answers travel through topics, in the transaction of the records that they come from.
 """
@@ -14,7 +17,7 @@ Registrations and answers travel through topics, in the transaction of the recor
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from struct import Struct
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.agents.block import Block
 from penstock.agents.changes import Changes, Side
@@ -198,6 +201,14 @@ class RightOperator(Operator):
         answers.send(self.runtime, self.topic)
 
 
+class Again(NamedTuple):
+    """The topic of the registrations, the foreign key of a left row, and its codec."""
+
+    topic: str
+    by: Callable[[Any], Any]
+    key: Serde[Any]
+
+
 class ForeignJoinOperator(Operator):
     """See 3.
 
@@ -205,7 +216,7 @@ class ForeignJoinOperator(Operator):
         fn: makes a result of a left and a right row.
         lefts: the left table.
         left_row, right_row: codecs of the rows.
-        left: a left join.
+        again: of an inner join: where a left row asks again, and its foreign key. None: a left join.
     """
 
     def __init__(
@@ -216,11 +227,10 @@ class ForeignJoinOperator(Operator):
         lefts: Side,
         left_row: Serde[Any],
         right_row: Serde[Any],
-        *,
-        left: bool,
+        again: Again | None,
     ) -> None:
         super().__init__(where, runtime)
-        self.fn, self.lefts, self.left_row, self.right_row, self._left = fn, lefts, left_row, right_row, left
+        self.fn, self.lefts, self.left_row, self.right_row, self._asks = fn, lefts, left_row, right_row, again
 
     def run(self, block: Block) -> None:
         keys = row_keys(self, block)
@@ -234,6 +244,10 @@ class ForeignJoinOperator(Operator):
                 raise _newer(self, block, at, version)
         of_now = [now[key][1] == made for key, (_, _, made) in zip(keys, answers, strict=True)]
         if not all(of_now):
+            if self._asks is not None:
+                gone = [not right and not there for right, (_, there, _) in zip(of_now, answers, strict=True)]
+                self._ask_again(self._asks, block.where(gone), now)
+                of_now = [right or nothing for right, nothing in zip(of_now, gone, strict=True)]
             answers = [answer for answer, right in zip(answers, of_now, strict=True) if right]
             block = block.where(of_now)
             keys = row_keys(self, block)
@@ -241,8 +255,21 @@ class ForeignJoinOperator(Operator):
         rights = [decode(v[size:]) if there else None for v, (_, there, _) in zip(block.values, answers, strict=True)]
         self.forward(block.with_values(self._results(block, [now[key][0] for key in keys], rights)))
 
+    def _ask_again(self, again: Again, block: Block, now: dict[bytes, tuple[Any, bytes]]) -> None:
+        keys = row_keys(self, block)
+        foreign = encoded_keys(self, block, [now[key][0] for key in keys], again.by, again.key)
+        partition, pack = block.batch.partition, _REGISTRATION.pack
+        asked = [
+            (name, pack(VERSION, ANSWER_IF_THERE, partition, now[key][1]) + key, stamp)
+            for key, name, stamp in zip(keys, foreign, block.timestamps(), strict=True)
+            if name is not None
+        ]
+        if asked:
+            names, values, stamps = (list(column) for column in zip(*asked, strict=True))
+            self.runtime.emit(again.topic, names, values, stamps, None)
+
     def _results(self, block: Block, lefts: list[Any], rights: list[Any]) -> list[Any]:
-        fn, outer, each = self.fn, self._left, iter(lefts)
+        fn, outer, each = self.fn, self._asks is None, iter(lefts)
         try:
             return [
                 None if left is None or (right is None and not outer) else fn(left, right)

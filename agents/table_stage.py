@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from penstock.agents import steps as s
 from penstock.agents import table_steps as t
 from penstock.agents.changes import ChangedAggregateOperator, ChangedTableOperator, Side, StoredSide
-from penstock.agents.foreign_keys import ForeignJoinOperator, RegisterOperator, RightOperator, SubscribeOperator
+from penstock.agents.foreign_keys import Again, ForeignJoinOperator, RegisterOperator, RightOperator, SubscribeOperator
 from penstock.agents.operators import Operator, PassOperator, Runtime
 from penstock.agents.regrouped import TableAggregateOperator, TableGroupByOperator
 from penstock.agents.stateful import ToTableOperator
@@ -124,7 +124,8 @@ class TableOperators:
         runtime, respond = self._runtime, step.inputs[0]
         subscribe, right = respond.inputs
         left = subscribe.inputs[0]
-        entry = ForeignJoinOperator(where, runtime, step.fn, self._side(left), _row(left), _row(right), left=step.left)
+        again = next((Again(self._topics[first], first.by, first.right.key) for first in step.asks), None)
+        entry = ForeignJoinOperator(where, runtime, step.fn, self._side(left), _row(left), _row(right), again)
         out = (ChangedTableOperator if changed else ToTableOperator)(where, runtime, step.table)
         return _behind((entry,), out)
 

@@ -121,6 +121,13 @@ class ForeignJoin(s.Step):
     left: bool
     table: TableSpec
 
+    @property
+    def asks(self) -> tuple[Subscribe, ...]:
+        """Its first part, where left rows may have to ask again."""
+        first = self.inputs[0].inputs[0]
+        assert isinstance(first, Subscribe)
+        return () if self.left else (first,)
+
 
 def registrations(name: str, foreign: Serde[Any], key: Serde[Any]) -> TableSpec:
     """The table of a foreign-key join's registrations, by foreign key and key."""

@@ -10,7 +10,7 @@ from penstock.agents.location import Location
 from penstock.agents.policies import FAIL, Policy, letter_topic
 from penstock.agents.stage import Inlet, StageSpec
 from penstock.agents.table_stage import changed_inputs
-from penstock.agents.table_steps import TableAggregate, kept, tables_of
+from penstock.agents.table_steps import ForeignJoin, TableAggregate, kept, tables_of
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec
 from penstock.tables.checkpoint import Delivery
@@ -87,7 +87,8 @@ class GroupTopology:
         else:
             names = [i.step.stage if isinstance(i.step, s.Repartition) else i.topic for i in inlets]
             name = "+".join(dict.fromkeys(names))
-        repartition = {step: self.repartition(step) for step in steps if isinstance(step, s.Repartition)}
+        into = (*steps, *(before for step in steps if isinstance(step, ForeignJoin) for before in step.asks))
+        repartition = {step: self.repartition(step) for step in into if isinstance(step, s.Repartition)}
         return StageSpec(name, tuple(inlets), tuple(steps), repartition)
 
     @property
