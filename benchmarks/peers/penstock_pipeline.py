@@ -10,18 +10,23 @@ from typing import Any
 from benchmarks.records import (
     DAY_MS,
     GAP_MS,
+    NEAR_MS,
     PARTITIONS,
     Aircraft,
     Delay,
     Departure,
+    Pair,
     Result,
     Seats,
     has_departed,
+    is_even,
+    is_odd,
+    paired,
     route,
     to_delay,
     with_aircraft,
 )
-from penstock.pipelines import FOREVER, Count, Delivery, Pipeline, Session, Sum, Topic, Tumbling, Windowed
+from penstock.pipelines import FOREVER, Count, Delivery, JoinWindow, Pipeline, Session, Sum, Topic, Tumbling, Windowed
 
 name = os.environ.get("BENCH_OUT", "bench-out")
 delivery = Delivery(os.environ.get("BENCH_DELIVERY", "exactly-once"))
@@ -58,6 +63,11 @@ match program:
         )
         updates = updates if program == "tumbling" else updates.filter(is_result)
         updates.to(Topic(name, key=Windowed[str], value=Result, partitions=PARTITIONS, retention=FOREVER))
+    case "stream-join":
+        near = timedelta(milliseconds=NEAR_MS)
+        both = pipeline.group("stream-join", delivery=delivery).stream(source)
+        pairs = both.filter(is_even).join(both.filter(is_odd), paired, within=JoinWindow(near, near), name="pairs")
+        pairs.to(out(Pair))
     case "join":
         planes = Topic(os.environ.get("BENCH_TABLE", "planes"), key=str, value=Aircraft, partitions=PARTITIONS)
         group = pipeline.group("join", delivery=delivery)
