@@ -193,7 +193,8 @@ class InletTime:
         if here.running is None:
             late = self._lateness
             highs = list(accumulate(here.stamps, max, initial=here.before))
-            here.running = [high - late for high in highs[1:]]
+            del highs[0]
+            here.running = [high - late for high in highs] if late else highs
         running = here.running
         return running if rows is None else [running[row] for row in rows]
 
@@ -330,10 +331,14 @@ class WatermarkClock:
             return [self._mark(time, batch.partition)] * len(stamps)
         floor, before = time.floor, time.inputs.get(inlet.name, NEVER)
         others = self._least(self._inputs(time, batch.partition, but=inlet), 2**63)
-        return [max(floor, min(others, max(before, mark - delay))) for mark in inlet.running(batch.partition, rows)]
+        marks = inlet.running(batch.partition, rows)
+        if not delay and max(floor, before) <= marks[0] and marks[-1] <= others:
+            return marks
+        return [max(floor, min(others, max(before, mark - delay))) for mark in marks]
 
     def seen(self, time: OperatorTime, stamps: Sequence[int]) -> None:
-        """See `OperatorClock.seen`: only inlets move it."""
+        """See `OperatorClock.seen`: it does not move by them."""
+        time.high = max(time.high, max(stamps))
 
     def settle(self, time: OperatorTime, partition: int) -> int:
         """See `OperatorClock.settle`."""

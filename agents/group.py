@@ -245,7 +245,8 @@ class GroupRuntime:
         if not any(worked):
             self.checkpoint.leave_unchanged()
             return False
-        position = positions[at]
+        # A batch of that partition may have gone through while this waited at the gate, or for the spill.
+        position = self.progress.get(at, positions[at])
         assert position is not None
         self.checkpoint.leave(at, position, position)
         return True

@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
 from penstock.agents import steps as s
+from penstock.agents import timed
 from penstock.agents.batch import Headers, RecordBatch
 from penstock.agents.event_time import Feed, InletTime, OperatorClock, StreamClock, WatermarkClock
 from penstock.agents.operators import SourceOperator
-from penstock.agents.timed import SWEEP, TimedOperator
+from penstock.agents.timed import TimedOperator
 from penstock.agents.timing import Timing, inlets_of
 from penstock.agents.watermarks import Announcer, without_control
 
@@ -144,7 +145,7 @@ class StageTime:
         return bool(self._behind) and any((other, partition) in self._behind for other in before)
 
     def _done(self, operator: TimedOperator, partition: int, count: int) -> None:
-        (self._behind.add if count >= SWEEP else self._behind.discard)((operator, partition))
+        (self._behind.add if count >= timed.SWEEP else self._behind.discard)((operator, partition))
 
     def tick(self, positions: Mapping[Place, int | None], behind: Collection[Place]) -> bool:
         """Let time pass without records.

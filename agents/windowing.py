@@ -1,6 +1,8 @@
 """Windowed aggregates at work: tumbling and hopping windows, and what all kinds share."""
 
 from collections.abc import Sequence
+from itertools import islice
+from operator import le, sub
 from typing import Any
 
 from penstock.agents import timed
@@ -29,7 +31,7 @@ class WindowOperator(TimedOperator):
         super().__init__(where, runtime, step.table, clock)
         self.aggregation, self.emit = step.aggregation, step.emit
         self.updates = isinstance(step.emit, EveryUpdate)
-        self._results = self.updates or not isinstance(step.aggregation, Fields)
+        self._deletes = not isinstance(step.aggregation, Fields)
         """A fold's result may be None, which deletes the row."""
         self.interval = step.emit.interval_ms if isinstance(step.emit, Every) else None
         self.lag = step.window.grace_ms
@@ -107,7 +109,7 @@ class WindowOperator(TimedOperator):
         """
         values = block.values if at is None else [block.values[i] for i in at]
         try:
-            if self._results:
+            if self.updates or self._deletes:
                 return self.aggregation.run(rows, keys, values)
             self.aggregation.add(rows, keys, values)
         except FailedAt as failed:
@@ -171,8 +173,7 @@ class WindowOperator(TimedOperator):
             if not self.updates and not self.keep:
                 self._send_final(part, due, source)
             self.forget(part, due)
-        if len(due) < timed.SWEEP:
-            part.passed(end)
+        part.passed(end if len(due) < timed.SWEEP else due[-1] + b"\0")
         return max(sent, len(due))
 
     def _close(self, part: TimedPartition, end: bytes, source: RecordBatch) -> int:
@@ -241,17 +242,19 @@ class TumblingOperator(WindowOperator):
 
     def windowed(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
         """See `WindowOperator.windowed`."""
-        size = self.size
+        size, before = self.size, part.time.high
         earliest, latest = min(stamps) // size, max(stamps) // size
         if (earliest + 1) * size + self.lag <= self.clock.latest(part.time, block, stamps):
-            reach, times = size + self.lag, self.clock.each(part.time, block, stamps)
-            mask = [stamp - stamp % size + reach > time for stamp, time in zip(stamps, times, strict=True)]
+            times = self.clock.each(part.time, block, stamps)
             self.clock.seen(part.time, stamps)
-            if not all(mask):
-                block = self.without(block, mask, "after its window closed")
-                stamps = block.timestamps()
-                if not stamps:
-                    return
+            if max(map(sub, times, stamps)) > self.lag:  # else each window ends behind its record by less than grace
+                reach = size + self.lag
+                mask = [stamp - stamp % size + reach > time for stamp, time in zip(stamps, times, strict=True)]
+                if not all(mask):
+                    block = self.without(block, mask, "after its window closed")
+                    stamps = block.timestamps()
+                    if not stamps:
+                        return
         else:
             self.clock.seen(part.time, stamps)
         raw = block.raw_keys()
@@ -261,16 +264,31 @@ class TumblingOperator(WindowOperator):
         else:
             prefixes = _Prefixes(size)
             keys = [prefixes[stamp // size] + key for key, stamp in zip(raw, stamps, strict=True)]  # type: ignore[operator]
-        self.take(part, block, keys, stamps, None)
+        # Where time does not go back, as it seldom does on one partition, each record is its window's latest.
+        ascending = stamps[0] >= before and all(map(le, stamps, islice(stamps, 1, None)))
+        self.take(part, block, keys, stamps, None, ascending=ascending)
 
     def take(
-        self, part: TimedPartition, block: Block, keys: list[bytes], stamps: list[int], at: Sequence[int] | None
+        self,
+        part: TimedPartition,
+        block: Block,
+        keys: list[bytes],
+        stamps: list[int],
+        at: Sequence[int] | None,
+        *,
+        ascending: bool = False,
     ) -> None:
-        """Records into windows that are open."""
+        """Records into windows that are open; `ascending`: none is older than one before it."""
         distinct = set(keys)
         results = self.fold(block, part.load(distinct), keys, at)
         if self.interval is not None:
             part.pending |= distinct
+        if ascending and not (self._deletes and None in results):
+            part.stamps.update(zip(keys, stamps, strict=True))
+            part.touch(distinct)
+            if self.updates:
+                self.send(block, keys, results, stamps, at)
+            return
         if results:
             highs = highest(part.stamps, keys, stamps, results)
             part.touch(distinct)

@@ -20,7 +20,7 @@ from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.pipelines.topology import Topology
-from penstock.pipelines.windows import WindowedStream, WindowResults
+from penstock.pipelines.windows import SessionStream, WindowedStream, WindowResults
 from penstock.tables.aggregates import Aggregator, Count, Max, Mean, Min, Sum
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.collected import Collect, Custom, First, Last, TopK
@@ -70,6 +70,7 @@ __all__ = [
     "RecordError",
     "Serde",
     "Session",
+    "SessionStream",
     "SetTable",
     "Sliding",
     "Stream",

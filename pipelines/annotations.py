@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.agents.steps import UNKNOWN
 from penstock.tables.serdes import Serde, UnknownType, serde_of
+from penstock.tables.windowed import Windowed
 
 
 def returned(fn: Callable[..., Any]) -> Any:
@@ -99,6 +100,8 @@ MISSING: Serde[Any] = Serde("unknown", UNKNOWN, _refuse, _refuse)
 def name_of(tp: Any) -> str:
     """How a type is shown in messages."""
     tp = python_type(tp)
+    if typing.get_origin(tp) is Windowed:
+        return f"Windowed[{name_of(typing.get_args(tp)[0])}]"
     return tp.__name__ if isinstance(tp, type) and not typing.get_args(tp) else str(tp).replace("typing.", "")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from penstock.agents import steps as s
+from penstock.agents.event_time import Watermark
 from penstock.agents.stage import StageSpec
 from penstock.agents.table_steps import TableAggregate, tables_of
 from penstock.agents.topics import Topic
@@ -15,6 +16,7 @@ from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.tables.aggregates import Fields
 from penstock.tables.checkpoint import Delivery
 from penstock.tables.specs import TableSpec
+from penstock.tables.windows import told
 
 
 class StepDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,6 +40,8 @@ class StageDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     steps: tuple[StepDescription, ...]
     event_time: dict[str, str] = {}
     """Topic -> the function that takes the event time from its values, where it is not the record's own."""
+    clocks: dict[str, str] = {}
+    """Topic -> its clock, where it is not a watermark as by default."""
 
 
 class TableDescription(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -123,7 +127,8 @@ def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
     writes = tuple(dict.fromkeys(step.writes for step in described if step.writes))
     tables = tuple(dict.fromkeys(step.table for step in described if step.table))
     times = {inlet.topic: label_of(inlet.time) for inlet in stage.inlets if inlet.time is not None}
-    return StageDescription(stage.name, stage.topics, writes, tables, described, times)
+    clocks = {inlet.topic: told(inlet.clock) for inlet in stage.inlets if inlet.clock not in (None, Watermark())}
+    return StageDescription(stage.name, stage.topics, writes, tables, described, times, clocks)
 
 
 def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDescription:

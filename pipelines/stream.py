@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.columns import Columns
@@ -19,8 +19,8 @@ from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
     from penstock.pipelines.group import Group
-    from penstock.pipelines.windows import WindowedStream
-    from penstock.tables.windows import Window
+    from penstock.pipelines.windows import SessionStream, WindowedStream
+    from penstock.tables.windows import Session, Window
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -225,15 +225,20 @@ class Stream(JoinVerbs[K, V], KeyedVerbs[K, V], Generic[K, V]):
         tp = given(value, returned(initial) if inferred is s.UNKNOWN else inferred)
         return self._aggregated(name, Fold(initial, add, codec(tp)), tp, f"fold {name!r} ({label_of(add)})", ttl)
 
+    @overload
+    def window(self, window: "Session") -> "SessionStream[K, V]": ...
+    @overload
+    def window(self, window: "Window") -> "WindowedStream[K, V]": ...
     def window(self, window: "Window") -> "WindowedStream[K, V]":
         """The records in windows of event time, for an aggregate per key and window.
 
         Args:
             window: `Tumbling`, `Hopping`, `Sliding`, `Session` or `CountWindow`.
         """
-        from penstock.pipelines.windows import WindowedStream
+        from penstock.pipelines.windows import SessionStream, WindowedStream
+        from penstock.tables.windows import Session
 
-        return WindowedStream(self, window)
+        return SessionStream(self, window) if isinstance(window, Session) else WindowedStream(self, window)
 
     def _aggregated(
         self, name: str, made: Aggregation, result: Any, label: str, ttl: Any, fields: tuple[str, ...] = ()

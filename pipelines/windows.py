@@ -1,12 +1,12 @@
 """Windows over a stream: what `Stream.window` gives, and the results of windowed aggregates."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.location import caller
 from penstock.agents.window_steps import Late, WindowAggregate
-from penstock.pipelines.annotations import MISSING, codec, given, label_of, python_type, returned
+from penstock.pipelines.annotations import codec, given, label_of, python_type, returned
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.tables.aggregates import Aggregation, Aggregator, Count, Fields, Fold
@@ -122,15 +122,14 @@ class WindowedStream(Generic[K, V]):
         if emit is None:
             emit = OnClose() if isinstance(window, CountWindow) else EveryUpdate()
         key = _windowed_type(source.key_type)
-        key_serde = codec(source.key_type)
         view = made.view
 
-        def result_of(row: Row) -> Any:
-            return view(row.state)
+        def result_of(row: Any) -> Any:  # of a stored row, or of one at work
+            return view(row.state if type(row) is Row else row)
 
         table = TableSpec(
             name=name,
-            key=key_serde if key_serde is MISSING else windowed(key_serde),
+            key=codec(key),
             row=stamped(made.row),
             view=result_of,
             key_type=key,
@@ -138,11 +137,12 @@ class WindowedStream(Generic[K, V]):
             state=made.row,
             indexed=isinstance(window, Session | Sliding | CountWindow),
         )
+        taken_back = isinstance(window, Session) and isinstance(emit, EveryUpdate) and result is not s.UNKNOWN
         step = WindowAggregate(
             inputs=(source,),
             location=caller(),
             key_type=key,
-            value_type=result,
+            value_type=Optional[python_type(result)] if taken_back else result,  # noqa: UP045 - known here only
             label=f"{label} in {told(window)}, {told(emit)}",
             name=name,
             table=table,
@@ -160,6 +160,65 @@ def _windowed_type(key: Any) -> Any:
     if key is s.UNKNOWN:
         return key
     return windowed(key) if isinstance(key, Serde) else Windowed[key]
+
+
+class SessionStream(WindowedStream[K, V]):
+    """A stream in sessions. As `WindowedStream`; with updates, a session that changes its bounds is first taken back:
+    its value is None then, under its old key."""
+
+    if TYPE_CHECKING:  # the same methods: only their results' types differ, by emit
+
+        @overload  # type: ignore[override]
+        def aggregate(
+            self, name: str, result: Callable[..., R], /, *, emit: OnClose, **fields: Aggregator
+        ) -> "WindowResults[K, V, R]": ...
+        @overload
+        def aggregate(
+            self, name: str, result: Callable[..., R], /, *, emit: Emission | None = None, **fields: Aggregator
+        ) -> "WindowResults[K, V, R | None]": ...
+        def aggregate(self, name: str, result: Any, /, *, emit: Any = None, **fields: Aggregator) -> Any:
+            """See `WindowedStream.aggregate`."""
+
+        @overload  # type: ignore[override]
+        def count(self, name: str, *, emit: OnClose) -> "WindowResults[K, V, int]": ...
+        @overload
+        def count(self, name: str, *, emit: Emission | None = None) -> "WindowResults[K, V, int | None]": ...
+        def count(self, *given: Any, **named: Any) -> Any:
+            """See `WindowedStream.count`."""
+
+        @overload  # type: ignore[override]
+        def reduce(self, name: str, fn: Callable[[V, V], V], *, emit: OnClose) -> "WindowResults[K, V, V]": ...
+        @overload
+        def reduce(
+            self, name: str, fn: Callable[[V, V], V], *, emit: Emission | None = None
+        ) -> "WindowResults[K, V, V | None]": ...
+        def reduce(self, *given: Any, **named: Any) -> Any:
+            """See `WindowedStream.reduce`."""
+
+        @overload  # type: ignore[override]
+        def fold(
+            self,
+            name: str,
+            initial: Callable[[], S],
+            add: Callable[[S, V], S | None],
+            *,
+            merge: Callable[[S, S], S],
+            emit: OnClose,
+            value: type[S] | Serde[S] | None = None,
+        ) -> "WindowResults[K, V, S]": ...
+        @overload
+        def fold(
+            self,
+            name: str,
+            initial: Callable[[], S],
+            add: Callable[[S, V], S | None],
+            *,
+            merge: Callable[[S, S], S],
+            emit: Emission | None = None,
+            value: type[S] | Serde[S] | None = None,
+        ) -> "WindowResults[K, V, S | None]": ...
+        def fold(self, *given: Any, **named: Any) -> Any:
+            """See `WindowedStream.fold`."""
 
 
 class WindowResults(Aggregated[Windowed[K], R], Generic[K, V, R]):

@@ -24,6 +24,8 @@ from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store
+from penstock.tables.windowed import unpack as unpack_bounds
+from penstock.tables.windowed import until
 
 TIME = b""
 """The key of the row that has the operator's time."""
@@ -44,6 +46,7 @@ class OperatorTime(msgspec.Struct, array_like=True):
         inputs: the highest watermark of each input, by its name.
         emitted: rows before this key were sent on, where that is before they are deleted.
         tick: the last multiple of an emission interval that the clock passed.
+        top: no row that was ever stored is of a window that ends later. Rows behind it need not be looked for.
     """
 
     high: int = NEVER
@@ -51,6 +54,7 @@ class OperatorTime(msgspec.Struct, array_like=True):
     inputs: dict[str, int] = {}
     emitted: bytes = b""
     tick: int = NEVER
+    top: int = NEVER
 
 
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(OperatorTime).decode
@@ -87,7 +91,7 @@ class TimedPartition(TablePartition):
         time: what the operator knows of time; operators change it in place.
     """
 
-    __slots__ = ("_first", "_of_state", "_recalled", "_saved", "pending", "stamps", "time")
+    __slots__ = ("_first", "_gone", "_new", "_of_state", "_recalled", "_saved", "pending", "stamps", "time")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
         super().__init__(spec, topic, partition, store)
@@ -101,6 +105,8 @@ class TimedPartition(TablePartition):
         self._saved = self.store.get_many([TIME])[0] or b""
         self.time = _decode(self._saved) if self._saved else OperatorTime(inputs={})
         self._first = b"\0"  # no row lies before it
+        self._new: set[bytes] = set()  # loaded rows that are in neither store nor changelog
+        self._gone: list[bytes] = []
         self._recalled = False
 
     # ---- at a record
@@ -108,14 +114,24 @@ class TimedPartition(TablePartition):
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
         """See `TablePartition.load`: the rows' states; `stamps` has their times."""
         rows = self.rows
-        missing = list((keys if type(keys) is set else set(keys)).difference(rows))
+        missing = (keys if type(keys) is set else set(keys)).difference(rows)
+        if not missing:
+            return rows
+        top = until(self.time.top + 1) if self.time.top > NEVER else b""
+        new = missing if min(missing) >= top else {key for key in missing if key >= top}
+        if new:
+            rows.update(dict.fromkeys(new))
+            self._new |= new
+            missing = missing - new
         if missing:
             decode, stamps = self._of_state.decode, self.stamps
-            found = list(zip(missing, self.store.get_many(missing), strict=True))
+            wanted = list(missing)
+            found = list(zip(wanted, self.store.get_many(wanted), strict=True))
             self._weigh(found)
             for key, raw in found:
                 if raw is None:
                     rows[key] = None
+                    self._new.add(key)
                 else:
                     stamp = _STAMP.unpack_from(raw)[0]
                     stamps[key] = ~stamp if NEVER < stamp < 0 else stamp
@@ -129,13 +145,20 @@ class TimedPartition(TablePartition):
             self._first = least
 
     def delete(self, keys: Collection[bytes]) -> None:
-        """These rows go."""
+        """These rows go. Those that nobody saw yet, in store or changelog, go without a trace."""
         rows, stamps = self.rows, self.stamps
+        fresh = self._new.intersection(keys)
         for key in keys:
-            rows[key] = None
             stamps.pop(key, None)
+            if key in fresh:
+                del rows[key]
+            else:
+                rows[key] = None
         self._dirty.update(keys)
-        self.pending.difference_update(keys)
+        self._dirty -= fresh
+        self._new -= fresh
+        if self.pending:
+            self.pending.difference_update(keys)
 
     def recall_pending(self) -> set[bytes]:
         """`pending`, with what a worker before this one left to be sent: found by one look through the rows."""
@@ -177,18 +200,24 @@ class TimedPartition(TablePartition):
 
     def staged(self) -> list[tuple[bytes, bytes | None]]:
         """See `TablePartition.staged`; the time too, where it changed."""
-        rows, stamps, encode, stamped = self.rows, self.stamps, self._of_state.encode, _STAMP.pack
-        staged: list[tuple[bytes, bytes | None]] = []
-        pending = self.pending
-        for key in self._dirty:
-            row, stamp = rows[key], stamps.get(key)
-            if stamp is not None and key in pending:
-                stamp = ~stamp
-            raw = None if stamp is None else stamped(stamp) if row is None else stamped(stamp) + encode(row)
-            staged.append((key, raw))
-        if staged:
+        rows, stamps, encode, packed = self.rows, self.stamps, self._of_state.encode, _STAMP.pack
+        gone, pending = [key for key in self._dirty if key not in stamps], self.pending
+        live = self._dirty.difference(gone) if gone else self._dirty
+        staged: list[tuple[bytes, bytes | None]] = [
+            (
+                key,
+                packed(~stamps[key] if key in pending else stamps[key])
+                + (b"" if (row := rows[key]) is None else encode(row)),
+            )
+            for key in live
+        ]
+        if live:
+            self.time.top = max(self.time.top, unpack_bounds(max(live))[1])
             self._weigh(staged)
         self._cut, self._dirty = self._dirty, set()
+        self._new.difference_update(self._cut)  # from here on the changelog may have them
+        staged += [(key, None) for key in gone]
+        self._gone = gone
         time = _encode(self.time)
         if time != self._saved:
             staged.append((TIME, time))
@@ -198,17 +227,17 @@ class TimedPartition(TablePartition):
         """See `TablePartition.flush`. Deleted rows are forgotten: windows do not come back."""
         self.store.write(staged, position)
         rows = self.rows
-        for key, raw in staged:
-            if raw is None:
-                if key not in self._dirty:
-                    rows.pop(key, None)
-            elif key == TIME:
-                self._saved = raw
-        self._cut = ()
+        for key in self._gone:
+            if key not in self._dirty:
+                rows.pop(key, None)
+        if staged and staged[-1][0] == TIME:
+            self._saved = staged[-1][1] or b""
+        self._gone, self._cut = [], ()
 
     def release(self) -> None:
         """See `TablePartition.release`."""
         super().release()
+        self._new &= self.rows.keys()
         stamps = self.stamps
         self.stamps = {key: stamps[key] for key in self.rows if key in stamps}
 

@@ -26,7 +26,19 @@ from benchmarks.records import (
     to_delay,
     with_aircraft,
 )
-from penstock.pipelines import FOREVER, Count, Delivery, JoinWindow, Pipeline, Session, Sum, Topic, Tumbling, Windowed
+from penstock.pipelines import (
+    FOREVER,
+    Count,
+    Delivery,
+    JoinWindow,
+    Pipeline,
+    Session,
+    Sum,
+    Topic,
+    Tumbling,
+    Windowed,
+    nullable,
+)
 
 name = os.environ.get("BENCH_OUT", "bench-out")
 delivery = Delivery(os.environ.get("BENCH_DELIVERY", "exactly-once"))
@@ -62,7 +74,7 @@ match program:
             "per-window", Result, n=Count(), total=Sum("distance")
         )
         updates = updates if program == "tumbling" else updates.filter(is_result)
-        updates.to(Topic(name, key=Windowed[str], value=Result, partitions=PARTITIONS, retention=FOREVER))
+        updates.to(Topic(name, key=Windowed[str], value=nullable(Result), partitions=PARTITIONS, retention=FOREVER))
     case "stream-join":
         near = timedelta(milliseconds=NEAR_MS)
         both = pipeline.group("stream-join", delivery=delivery).stream(source)

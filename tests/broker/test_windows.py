@@ -10,6 +10,7 @@ import pytest
 from penstock.deploy import create_topics
 from penstock.pipelines import Topic, Windowed
 from tests.broker.brokers import EMBEDDED, KAFKA
+from tests.broker.cli import answer
 from tests.broker.running import PENSTOCK, process, produce, read, until
 from tests.broker.windowed import PARTITIONS, SIZE, Windows
 
@@ -68,6 +69,14 @@ def test_windows_close_once_and_right_whatever_befalls_the_workers(
             assert len(visits) == len(everything)
             assert all(visit.end - visit.start < SIZE for visit in visits)
             assert sum(visits.values()) == len(first + second + third)
+        folder = ("--data", str(tmp_path / "data"))
+        told = await asyncio.to_thread(answer, broker, "tables", "verify", module, *folder)
+        assert [part["differences"] for part in told] == [0] * len(told)
+        scan = "tables", "scan", module
+        assert await asyncio.to_thread(answer, broker, *scan, "counts", *folder) == []
+        # The last sessions closed, and stay until time passes what a record might still make one with them.
+        left = await asyncio.to_thread(answer, broker, *scan, "visits", *folder)
+        assert {row["key"]["end"] // SIZE for row in left} == {(NOW + 59_999) // SIZE}
         logs = "".join((tmp_path / name).read_text() for name in ("first", "second", "third"))
         assert "late records" not in logs
 

@@ -160,8 +160,8 @@ PIPELINES = """
     FOREVER INT32 INT64 AgentBatch AgentStream Aggregated Aggregator ApproxDistinct ApproxQuantile Collect
     Columns Count CountWindow Custom Delivery Every EveryUpdate First GlobalTable Group GroupedTable Hopping
     JoinResults JoinWindow Last Max Mean Min OnClose PenstockError Pipeline Problem ProcessContext Processed
-    Record RecordError Serde Session SetTable Sliding Stream StreamTime Sum Table TopK Topic Topology
-    TopologyDriver TopologyError Tumbling UnknownType Watermark WindowResults Windowed WindowedStream check
+    Record RecordError Serde Session SessionStream SetTable Sliding Stream StreamTime Sum Table TopK Topic
+    Topology TopologyDriver TopologyError Tumbling UnknownType Watermark WindowResults Windowed WindowedStream check
     json msgpack nullable
 """
 DEPLOY = """

@@ -15,19 +15,29 @@ from penstock.pipelines import (
     GlobalTable,
     Group,
     GroupedTable,
+    JoinResults,
+    JoinWindow,
     Max,
     Mean,
+    OnClose,
     Pipeline,
     ProcessContext,
     Processed,
     Record,
+    Session,
     SetTable,
     Stream,
+    StreamTime,
     Sum,
     Table,
     Topic,
     TopologyDriver,
+    Tumbling,
+    Watermark,
+    Windowed,
+    WindowResults,
     msgpack,
+    nullable,
 )
 
 
@@ -41,6 +51,10 @@ class Flight(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Plane:
     seats: int
+
+
+class Seen(msgspec.Struct, frozen=True):
+    flights: int
 
 
 class Delays(msgspec.Struct, frozen=True):
@@ -140,6 +154,18 @@ carriers = assert_type(group.global_table("carriers", planes), GlobalTable[str, 
 assert_type(stream.join_global(carriers, carrier, seats_of), Stream[str, int])
 stream.left_join_global(carriers, lambda flight: flight.tailnum, seats_if_known).to(seats)
 assert_type(grouped.fold("lately", int, add, ttl=timedelta(days=1)), Aggregated[str, int])
+per_hour: Topic[Windowed[str], int] = Topic("per-hour", key=Windowed[str], value=int)
+visits: Topic[Windowed[str], int | None] = Topic("visits", key=Windowed[str], value=nullable(int))
+hours = group.stream(flights, clock=Watermark()).window(Tumbling(timedelta(hours=1)))
+counted = assert_type(hours.count("per-hour", emit=OnClose()), WindowResults[str, Flight, int])
+counted.to(per_hour)
+assert_type(counted.late, Stream[str, Flight])
+hourly = hours.aggregate("hourly", Seen, flights=Count())
+assert_type(hourly, WindowResults[str, Flight, Seen])
+sessions = group.stream(flights, clock=StreamTime()).window(Session(timedelta(hours=1)))
+sessions.count("visits").to(visits)
+sessions.count("ended", emit=OnClose()).to(per_hour)
+
 visited = assert_type(group.set_table("visited", key=str, value=int, ttl=FOREVER), SetTable[str, int])
 
 
@@ -176,7 +202,7 @@ def leave(context: ProcessContext[str, int]) -> None:
     context.state = None
 
 
-visited_by = assert_type(stream.process("visits", visit, state=int, on_timer=leave), Processed[str, str, int])
+visited_by = assert_type(stream.process("visiting", visit, state=int, on_timer=leave), Processed[str, str, int])
 assert_type(visited_by.table, Table[str, int])
 assert_type(visited_by.filter(len), Stream[str, str])
 assert_type(stream.distinct("once", within=timedelta(hours=1)), Stream[str, Flight])
@@ -226,6 +252,20 @@ async def archive(events: AgentStream[str, Flight]) -> None:
     """The other ways to iterate."""
     async for batch in events.batches():
         assert_type(batch.values, list[Flight])
+
+
+def seats_of_either(flight: Flight | None, plane: Plane | None) -> int:
+    return plane.seats if plane else 0
+
+
+hour = JoinWindow(before=timedelta(hours=1), after=timedelta(hours=1), grace=timedelta(minutes=5))
+landed = group.stream(Topic("landed", key=str, value=Plane, partitions=4))
+near = assert_type(stream.join(landed, seats_of, within=hour, name="near"), JoinResults[str, Flight, Plane, int])
+assert_type(near.late_left, Stream[str, Flight])
+assert_type(near.late_right, Stream[str, Plane])
+assert_type(stream.left_join(landed, seats_if_known, within=hour, name="l"), JoinResults[str, Flight, Plane, int])
+assert_type(stream.outer_join(landed, seats_of_either, within=hour, name="o"), JoinResults[str, Flight, Plane, int])
+near.to(seats)
 
 
 def test_delays() -> None:

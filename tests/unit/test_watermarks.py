@@ -23,6 +23,7 @@ from penstock.pipelines import (
     Watermark,
     Windowed,
 )
+from penstock.tables.checkpoint import Owner
 from penstock.tables.timed import NEVER
 
 clicks = Topic("clicks", key=str, value=str)
@@ -149,6 +150,33 @@ def test_windows_of_windows() -> None:
             assert driver.late("g") == {}
 
 
+def test_of_merged_topics_the_slower_counts() -> None:
+    """Each with the lateness and the idle time of its own."""
+    views = Topic("views", key=str, value=str)
+    group = Pipeline("p").group("g")
+    slow = group.stream(views, clock=Watermark(ms(5), idle=timedelta(seconds=9)))
+    merged = group.stream(clicks, clock=Watermark(idle=timedelta(seconds=1))).merge(slow)
+    merged.window(Tumbling(ms(10))).count("counts", emit=OnClose()).to(counts)
+    with TopologyDriver(group.pipeline, partitions=1) as driver:
+        for stamp in (1, 12, 38, 95):
+            send(driver, 0, stamp)
+        driver.send(views, "u", key="k0", timestamp=14)
+        assert shown(driver) == []  # of views it is known that they came to 9
+        driver.send(views, "u", key="k0", timestamp=15)
+        assert shown(driver) == [("k0", 0, 1)]
+        driver.send(views, "u", key="k0", timestamp=8)
+        driver.send(views, "u", key="k0", timestamp=11)
+        driver.process()
+        assert sum(driver.late("g").values()) == 1
+        driver.advance(timedelta(seconds=2))  # clicks are idle, and views were further back anyway
+        assert shown(driver) == [("k0", 0, 1)]
+        driver.crash("g")
+        driver.send(views, "u", key="k0", timestamp=27)
+        assert shown(driver) == [("k0", 0, 1), ("k0", 10, 4)]
+        driver.advance(timedelta(seconds=10))
+        assert shown(driver) == [("k0", 0, 1), ("k0", 10, 4), ("k0", 20, 1), ("k0", 30, 1), ("k0", 90, 1)]
+
+
 SENT = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 80), st.sampled_from("ab"), st.booleans()), max_size=30)
 
 
@@ -191,6 +219,21 @@ def test_records_in_order_give_the_same_windows_however_they_are_read(way: str) 
             expected[at] = expected.get(at, 0) + 1
         assert shown(driver) == sorted((*at, count) for at, count in expected.items())
         assert driver.values(lates) == []
+
+
+def test_a_tick_whose_positions_are_outdated_commits_those_of_now() -> None:
+    """It may wait at the checkpoint's gate while batches go through."""
+    with TopologyDriver(by_user(Watermark(idle=timedelta(seconds=1))), partitions=1) as driver:
+        runtime = driver._groups["g"].runtime
+        for stamp in (1, 2, 35):
+            send(driver, 0, stamp)
+        driver.process(checkpoint=False)
+        assert runtime.progress["clicks", 0] == 3
+        driver.advance(timedelta(seconds=5))
+        assert driver.wait(runtime.tick(Owner(-1, ""), {("clicks", 0): 0}))
+        driver.process()
+        assert driver.committed("g")["clicks", 0] == 3
+        assert shown(driver)[0] == ("u", 0, 2)
 
 
 def batch_of(rows: list[tuple[bytes | None, list[tuple[str, bytes | None]]]]) -> RecordBatch:

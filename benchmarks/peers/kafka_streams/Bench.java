@@ -35,6 +35,10 @@ import org.apache.kafka.streams.state.WindowStore;
 
 /** Candidate kafka-streams: every program of the benchmarks. Names come from the environment, as for the others. */
 public class Bench {
+    /** How long windows are kept. By default it is their size: a backlog of years then makes a RocksDB segment for each
+        day, and sessions whose pause is the gap to the minute are not found. */
+    static final Duration KEPT = Duration.ofDays(30);
+
     record Flight(long id, String carrier, String origin, String dest, @JsonProperty("dep_delay") Integer delay, int distance) {
         String route() { return origin + "-" + dest; }
         boolean departed() { return delay != null; }
@@ -101,7 +105,7 @@ public class Bench {
                     () -> new Result(0, 0),
                     (key, value, so) -> new Result(so.n + 1, so.total + value.distance),
                     Materialized.<String, Result, WindowStore<Bytes, byte[]>>as("per-window")
-                        .withKeySerde(text).withValueSerde(json(Result.class)))
+                        .withRetention(KEPT).withKeySerde(text).withValueSerde(json(Result.class)))
                 .toStream()
                 .to(out, Produced.with(windowed(), json(Result.class)));
             case "session" -> flights
@@ -112,7 +116,7 @@ public class Bench {
                     (key, value, so) -> new Result(so.n + 1, so.total + value.distance),
                     (key, one, other) -> new Result(one.n + other.n, one.total + other.total),
                     Materialized.<String, Result, SessionStore<Bytes, byte[]>>as("per-window")
-                        .withKeySerde(text).withValueSerde(json(Result.class)))
+                        .withRetention(KEPT).withKeySerde(text).withValueSerde(json(Result.class)))
                 .toStream()
                 .filter((key, value) -> value != null)
                 .to(out, Produced.with(windowed(), json(Result.class)));
