@@ -104,16 +104,16 @@ class JoinBatch:
     def _load(self, begin: int, end: int) -> None:
         """All rows that the records may meet or be in."""
         spans: dict[tuple[int, bytes], tuple[int, int]] = {}
+        wanted: tuple[set[bytes], set[bytes]] = (set(), set())
         for side, key, stamp in zip(self.sides[begin:end], self.keys[begin:end], self.stamps[begin:end], strict=True):
             if key is not None:
                 low, high = spans.get((side, key), (stamp, stamp))
                 spans[side, key] = min(low, stamp), max(high, stamp)
+                wanted[side].add(bounds(stamp, stamp) + key)
         keys = {key for _, key in spans}
         self.index = index = [part.load_index(keys) for part in self.parts]
-        wanted: tuple[set[bytes], set[bytes]] = (set(), set())
         back, ahead = self.join.back, self.join.ahead
         for (side, key), (low, high) in spans.items():
-            wanted[side].update(_rows(index[side][key], low, high, key))
             wanted[1 - side].update(_rows(index[1 - side][key], low - back[side], high + ahead[side], key))
         self.open = [part.load(each) for part, each in zip(self.parts, wanted, strict=True)]
 

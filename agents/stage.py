@@ -162,11 +162,16 @@ class Stage:
     def _read(self, batch: RecordBatch) -> None:
         for join in self._together:
             join.gather()
-        for reader in self.readers[batch.topic]:
-            self.time.reading = reader.inlet
-            reader.read(batch)
-        for join in self._together:
-            join.meet()
+        try:
+            for reader in self.readers[batch.topic]:
+                self.time.reading = reader.inlet
+                reader.read(batch)
+            for join in self._together:
+                join.meet()
+        except BaseException:
+            for join in self._together:
+                join.part_again()
+            raise
 
     async def stop(self) -> None:
         """End the agents' bodies."""

@@ -90,6 +90,10 @@ class StreamJoinOperator(TimedOperator):
         if gathered:
             self._process(gathered)
 
+    def part_again(self) -> None:
+        """A step failed on the way: what was given is not taken."""
+        self._gathered = None
+
     def take(self, side: int, block: Block, stamps: Sequence[int]) -> None:
         """Records of one side, with their event times."""
         if self._gathered is None:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.backlog import Backlog
-from benchmarks.records import DAY_MS, GAP_MS
+from benchmarks.records import DAY_MS, GAP_MS, NEAR_MS
 from examples.flights import data
 from penstock.tables.windowed import BOUNDS, unpack
 
@@ -46,6 +46,16 @@ def join(flights: pl.DataFrame) -> pl.DataFrame:
     return flights.select("key", "id").join(planes, on="key").select("key", "id", "manufacturer", "seats")
 
 
+def stream_join(flights: pl.DataFrame) -> pl.DataFrame:
+    """Each two flights of an aircraft, one of an even and one of an odd number, that are near in time."""
+    near = pl.col("time") // NEAR_MS
+    even = flights.filter(pl.col("id") % 2 == 0).select("key", "time", pl.col("id").alias("even"), near.alias("at"))
+    around = pl.concat_list(near - 1, near, near + 1).alias("at")
+    odd = flights.filter(pl.col("id") % 2 == 1).select("key", "time", pl.col("id").alias("odd"), around).explode("at")
+    met = even.join(odd, on=["key", "at"]).filter((pl.col("time") - pl.col("time_right")).abs() <= NEAR_MS)
+    return met.select("key", "even", "odd")
+
+
 def tumbling(flights: pl.DataFrame) -> pl.DataFrame:
     """Each key's flights and miles of a day so far, after each flight."""
     start = pl.col("time") // DAY_MS * DAY_MS
@@ -77,6 +87,7 @@ PROGRAMS: dict[str, tuple[Callable[[pl.DataFrame], pl.DataFrame], Schema]] = {
     "keyed": (keyed, {"n": pl.Int64, "total": pl.Int64}),
     "tumbling": (tumbling, {"n": pl.Int64, "total": pl.Int64}),
     "session": (session, {"n": pl.Int64, "total": pl.Int64}),
+    "stream-join": (stream_join, {"even": pl.Int64, "odd": pl.Int64}),
     "join": (join, {"id": pl.Int64, "manufacturer": pl.String, "seats": pl.Int64}),
 }
 """What a program does to the flights, and the fields of its outputs' JSON. Its rows differ from one another."""

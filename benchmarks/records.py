@@ -7,6 +7,8 @@ DAY_MS = 86_400_000
 """The size of the windows of `tumbling`."""
 GAP_MS = 8 * 3_600_000
 """The gap of `session`: an aircraft's night, mostly."""
+NEAR_MS = 4 * 3_600_000
+"""How near in time the flights are that `stream-join` joins: an aircraft's one or two next ones."""
 
 
 class Departure(msgspec.Struct, frozen=True):
@@ -52,6 +54,13 @@ class Seats(msgspec.Struct, frozen=True):
     seats: int
 
 
+class Pair(msgspec.Struct, frozen=True):
+    """What `stream-join` sends on for each two flights."""
+
+    even: int
+    odd: int
+
+
 def has_departed(flight: Departure) -> bool:
     """Cancelled flights have no departure delay: 2.4 % of them all."""
     return flight.dep_delay is not None
@@ -71,3 +80,18 @@ def route(flight: Departure) -> str:
 def with_aircraft(flight: Departure, aircraft: Aircraft) -> Seats:
     """The flight with its aircraft."""
     return Seats(flight.id, aircraft.manufacturer, aircraft.seats)
+
+
+def is_even(flight: Departure) -> bool:
+    """The left side of `stream-join`."""
+    return flight.id % 2 == 0
+
+
+def is_odd(flight: Departure) -> bool:
+    """Its right side."""
+    return flight.id % 2 == 1
+
+
+def paired(even: Departure, odd: Departure) -> Pair:
+    """Two flights of one aircraft."""
+    return Pair(even.id, odd.id)

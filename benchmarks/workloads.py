@@ -84,6 +84,12 @@ _ALL = (
         program="session",
     ),
     Workload(
+        "stream-join",
+        "flights of even numbers joined with those of odd ones, of one aircraft, 4 h apart at most",
+        (c.PENSTOCK, c.PENSTOCK_ALO, c.STREAMS, c.STREAMS_EOS),
+        program="stream-join",
+    ),
+    Workload(
         "deliveries",
         "stateless, both deliveries, checkpoints each 100 ms (the default) and each second",
         (c.PENSTOCK, c.PENSTOCK_ALO, c.PENSTOCK_SECOND, c.PENSTOCK_ALO_SECOND),

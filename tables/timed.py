@@ -214,10 +214,10 @@ class TimedPartition(TablePartition):
         if live:
             self.time.top = max(self.time.top, unpack_bounds(max(live))[1])
             self._weigh(staged)
+        self._cut, self._dirty = self._dirty, set()
+        self._new.difference_update(self._cut)  # from here on the changelog may have them
         staged += [(key, None) for key in gone]
-        self._gone, self._cut = gone, self._dirty
-        self._new -= self._dirty
-        self._dirty = set()
+        self._gone = gone
         time = _encode(self.time)
         if time != self._saved:
             staged.append((TIME, time))

@@ -10,13 +10,18 @@ from typing import Any
 from benchmarks.records import (
     DAY_MS,
     GAP_MS,
+    NEAR_MS,
     PARTITIONS,
     Aircraft,
     Delay,
     Departure,
+    Pair,
     Result,
     Seats,
     has_departed,
+    is_even,
+    is_odd,
+    paired,
     route,
     to_delay,
     with_aircraft,
@@ -27,6 +32,7 @@ from penstock.pipelines import (
     DeadLetter,
     Delivery,
     Fail,
+    JoinWindow,
     Pipeline,
     Session,
     Skip,
@@ -73,6 +79,11 @@ match program:
         )
         updates = updates if program == "tumbling" else updates.filter(is_result)
         updates.to(Topic(name, key=Windowed[str], value=nullable(Result), partitions=PARTITIONS, retention=FOREVER))
+    case "stream-join":
+        near = timedelta(milliseconds=NEAR_MS)
+        both = pipeline.group("stream-join", delivery=delivery).stream(source)
+        pairs = both.filter(is_even).join(both.filter(is_odd), paired, within=JoinWindow(near, near), name="pairs")
+        pairs.to(out(Pair))
     case "join":
         planes = Topic(os.environ.get("BENCH_TABLE", "planes"), key=str, value=Aircraft, partitions=PARTITIONS)
         group = pipeline.group("join", delivery=delivery)

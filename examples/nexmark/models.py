@@ -78,6 +78,74 @@ class SideBid(msgspec.Struct, frozen=True):
     text: str
 
 
+class LocalItem(msgspec.Struct, frozen=True):
+    """Answer of query 3: the seller's name and place, and the auction's id."""
+
+    name: str
+    city: str
+    state: str
+    auction: int
+
+
+class Sale(msgspec.Struct, frozen=True):
+    """A closed auction and its winning bid, in cents: what query 4 is made from."""
+
+    auction: int
+    category: int
+    seller: int
+    expires: int
+    price: int
+
+
+class CategoryPrice(msgspec.Struct, frozen=True):
+    """Answer of query 4: mean winning bid so far."""
+
+    price: float | None
+
+
+class HotItem(msgspec.Struct, frozen=True):
+    """Answer of query 5: an auction with the most bids of a window."""
+
+    start: int
+    auction: int
+    number: int
+
+
+class HighestBid(msgspec.Struct, frozen=True):
+    """Answer of query 7: one of the highest bids of a window."""
+
+    start: int
+    auction: int
+    bidder: int
+    price: int
+    date_time: int
+
+
+class NewSeller(msgspec.Struct, frozen=True):
+    """Answer of query 8: who registered and opened an auction within one window."""
+
+    id: int
+    name: str
+    start: int
+
+
+class BidderSession(msgspec.Struct, frozen=True):
+    """Answer of query 11: bids of a bidder without a longer pause."""
+
+    bidder: int
+    first: int
+    last: int
+    number: int
+
+
+class BidderWindow(msgspec.Struct, frozen=True):
+    """Answer of query 12."""
+
+    bidder: int
+    start: int
+    number: int
+
+
 # ---- what the queries ask
 
 EUROS_PER_THOUSAND = 908
@@ -98,6 +166,9 @@ LAST_AUCTIONS = 10
 
 TUMBLE = 10_000
 """Queries 7, 8 and 12, ms."""
+
+LONGEST = 20_000
+"""No auction is open for longer, ms."""
 
 SESSION_GAP = 1_000
 """Query 11, ms; a gap of just that still belongs to the session."""

@@ -1,15 +1,14 @@
-"""The queries as pipelines: a consumer group for each, over the same topics."""
+"""The queries as pipelines: a consumer group for each, over the same topics. Here are those that look at one record at
+a time; `windowed`, `joined` and `winning` have the others, of the same pipeline."""
 
+from examples.nexmark import joined, windowed, winning
 from examples.nexmark.models import EUROS_PER_THOUSAND, SELECTED, AuctionPrice, Bid, SideBid, SideRow
-from penstock.pipelines import FOREVER, Pipeline, Topic
+from examples.nexmark.topics import PARTITIONS, bids, pipeline, side
+from penstock.pipelines import FOREVER, Topic
 
-pipeline = Pipeline("nexmark")
+__all__ = ["bids", "joined", "pipeline", "side", "windowed", "winning"]
 
-PARTITIONS = 4
 SIDE_ROWS = 20
-
-bids = Topic("bids", key=int, value=Bid, partitions=PARTITIONS, retention=FOREVER)  # by auction
-side = Topic("side", key=int, value=SideRow, partitions=1, compacted=True)
 
 copies = Topic("q0", key=int, value=Bid, partitions=PARTITIONS, retention=FOREVER)
 in_euros = Topic("q1", key=int, value=Bid, partitions=PARTITIONS, retention=FOREVER)

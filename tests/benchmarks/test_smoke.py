@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)  # the first test has all the runs in it
 RECORDS = 2_000
 AT_ONCE = 4
 """Most of a run is a worker's start."""
-PROGRAMS = ("stateless", "keyed", "rekey", "join", "tumbling", "session")
+PROGRAMS = ("stateless", "keyed", "rekey", "join", "tumbling", "session", "stream-join")
 PENSTOCK = [
     *((workload, "penstock") for workload in (*PROGRAMS, "large", "latency-500", "restore")),
     ("stateless", "penstock-alo"),

@@ -1,8 +1,20 @@
 """Mistakes: both type checkers report the lines that end in `# error`, and no others."""
 
+from datetime import timedelta
+
 import msgspec
 
-from penstock.pipelines import AgentStream, Count, Pipeline, ProcessContext, Retry, Sum, Topic, TopologyDriver
+from penstock.pipelines import (
+    AgentStream,
+    Count,
+    JoinWindow,
+    Pipeline,
+    ProcessContext,
+    Retry,
+    Sum,
+    Topic,
+    TopologyDriver,
+)
 
 
 class Flight(msgspec.Struct):
@@ -23,6 +35,7 @@ planes = Topic("planes", key=str, value=Plane)
 by_number = Topic("by-number", key=int, value=Plane)
 names = Topic("names", key=str, value=str)
 delays = Topic("delays", key=str, value=Delays)
+NEAR = JoinWindow(timedelta(hours=1), timedelta(hours=1))
 
 pipeline = Pipeline("flights")
 group = pipeline.group("delays")
@@ -80,6 +93,12 @@ stream.join(number_table, with_plane)  # error
 stream.left_join(plane_table, with_plane)  # error
 stream.join(group.table("names", names), with_plane)  # error
 stream.group_by("by-number-too", number).join(plane_table, with_plane)  # error
+stream.join(group.stream(planes), with_plane)  # error
+stream.join(group.stream(planes), with_plane, within=5, name="near")  # error
+stream.join(group.stream(by_number), with_plane, within=NEAR, name="near")  # error
+stream.left_join(group.stream(planes), with_plane, within=NEAR, name="near")  # error
+stream.join(plane_table, with_plane, within=NEAR, name="near")  # error
+stream.outer_join(plane_table, with_plane, within=NEAR, name="near")  # error
 stream.aggregate("delays", Delays, flights=Count()).to(names)  # error
 stream.aggregate("sum", Delays, flights=5)  # error
 stream.fold("fold", str, add)  # error

@@ -17,6 +17,8 @@ from penstock.pipelines import (
     GlobalTable,
     Group,
     GroupedTable,
+    JoinResults,
+    JoinWindow,
     Max,
     Mean,
     OnClose,
@@ -260,6 +262,20 @@ careful = pipeline.group("careful", errors=DeadLetter("odd"))
 tried = careful.stream(flights, errors=Retry(2, timedelta(milliseconds=10), then=Skip()))
 assert_type(tried.on_error(Fail()).map(carrier), Stream[str, str])
 assert_type(careful.dead_letters, Topic[bytes, bytes | None])
+
+
+def seats_of_either(flight: Flight | None, plane: Plane | None) -> int:
+    return plane.seats if plane else 0
+
+
+hour = JoinWindow(before=timedelta(hours=1), after=timedelta(hours=1), grace=timedelta(minutes=5))
+landed = group.stream(Topic("landed", key=str, value=Plane, partitions=4))
+near = assert_type(stream.join(landed, seats_of, within=hour, name="near"), JoinResults[str, Flight, Plane, int])
+assert_type(near.late_left, Stream[str, Flight])
+assert_type(near.late_right, Stream[str, Plane])
+assert_type(stream.left_join(landed, seats_if_known, within=hour, name="l"), JoinResults[str, Flight, Plane, int])
+assert_type(stream.outer_join(landed, seats_of_either, within=hour, name="o"), JoinResults[str, Flight, Plane, int])
+near.to(seats)
 
 
 def test_delays() -> None:

@@ -14,6 +14,7 @@ from penstock.pipelines import (
     JoinWindow,
     OnClose,
     Pipeline,
+    RecordError,
     StreamTime,
     Topic,
     TopologyDriver,
@@ -210,6 +211,20 @@ def test_drawn_records_give_what_the_model_gives(
         driver.process()
         send(driver, case, 70)
         assert shown(driver) == wanted
+
+
+def test_a_function_that_fails_names_the_record_that_brought_the_match(group: Group, drive: Drive) -> None:
+    def fails(one: str, other: int) -> str:
+        raise ValueError(f"{one} and {other}")
+
+    group.stream(clicks).join(group.stream(views), fails, within=WITHIN, name="near").to(out)
+    driver = drive(group)
+    driver.send(views, 1, key="b", timestamp=T)
+    driver.send(views, 5, key="a", timestamp=T)
+    driver.send(clicks, "c", key="a", timestamp=T)
+    driver.send(views, 6, key="a", timestamp=T + 1)
+    with pytest.raises(RecordError, match=r"views\[0\]@1: .*ValueError: c and 5"):
+        driver.process()
 
 
 # ---- what cannot be joined

@@ -19,12 +19,14 @@ import org.apache.kafka.streams.StreamsBuilder;
 import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.kstream.Consumed;
 import org.apache.kafka.streams.kstream.Grouped;
+import org.apache.kafka.streams.kstream.JoinWindows;
 import org.apache.kafka.streams.kstream.Joined;
 import org.apache.kafka.streams.kstream.KStream;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Produced;
 import org.apache.kafka.streams.kstream.Repartitioned;
 import org.apache.kafka.streams.kstream.SessionWindows;
+import org.apache.kafka.streams.kstream.StreamJoined;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.state.KeyValueStore;
@@ -49,6 +51,7 @@ public class Bench {
     record Result(long n, long total) { }
     record Aircraft(String manufacturer, int seats) { }
     record Seats(long id, String manufacturer, int seats) { }
+    record Pair(long even, long odd) { }
 
     public static void main(String[] args) {
         Properties config = new Properties();
@@ -129,6 +132,14 @@ public class Bench {
                     (value, aircraft) -> new Seats(value.id, aircraft.manufacturer, aircraft.seats),
                     Joined.with(text, flight, json(Aircraft.class)))
                 .to(out, Produced.with(text, json(Seats.class)));
+            case "stream-join" -> flights
+                .filter((key, value) -> value.id % 2 == 0)
+                .join(
+                    flights.filter((key, value) -> value.id % 2 == 1),
+                    (even, odd) -> new Pair(even.id, odd.id),
+                    JoinWindows.ofTimeDifferenceWithNoGrace(Duration.ofHours(4)),
+                    StreamJoined.with(text, flight, flight).withName("pairs").withStoreName("pairs"))
+                .to(out, Produced.with(text, json(Pair.class)));
             default -> throw new IllegalArgumentException(program);
         }
     }
