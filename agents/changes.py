@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.operators import Operator, Runtime
-from penstock.agents.stateful import AggregateOperator, state_keys
+from penstock.agents.row_keys import row_keys
+from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.retractions import snapshot
 from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
@@ -77,7 +78,7 @@ class ChangedTableOperator(Operator):
         self.table = table
 
     def run(self, block: Block) -> None:
-        keys, values, stamps = state_keys(self, block), block.values, block.timestamps()
+        keys, values, stamps = row_keys(self, block), block.values, block.timestamps()
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, StampedPartition)
         olds = replaced(part.load(set(keys)), keys, values)
@@ -89,17 +90,25 @@ class ChangedTableOperator(Operator):
         self.forward(Changes(block, values, olds, stamps))
 
 
-class ChangedAggregateOperator(AggregateOperator):
+class ChangedAggregateOperator(Operator):
     """A running result per key, whose changes are sent on. A result's time is the latest of what went in."""
 
+    def __init__(self, where: str, runtime: Runtime, table: TableSpec, aggregation: Aggregation) -> None:
+        super().__init__(where, runtime)
+        self.table, self.aggregation = table, aggregation
+
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
+        keys = row_keys(self, block)
         distinct = set(keys)
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, StampedPartition)
         rows, of = part.load(distinct), self.aggregation
         before = {key: None if (row := rows[key]) is None else snapshot(of, row) for key in distinct}
-        results = self._folded(block, rows, keys, 0, len(keys))
+        try:
+            results = of.run(rows, keys, block.values)
+        except FailedAt as at:
+            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
+            raise self.raised(block, at.index, cause) from cause
         olds = replaced(before, keys, results)
         times = latest(part.stamps, keys, block.timestamps(), olds)
         part.touch(distinct)

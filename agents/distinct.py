@@ -2,7 +2,7 @@
 
 from penstock.agents.block import Block
 from penstock.agents.operators import Operator, Runtime
-from penstock.agents.stateful import state_keys
+from penstock.agents.row_keys import row_keys
 from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.specs import TableSpec
 
@@ -15,7 +15,7 @@ class DistinctOperator(Operator):
         self.table = table
 
     def run(self, block: Block) -> None:
-        keys, stamps = state_keys(self, block), block.timestamps()
+        keys, stamps = row_keys(self, block), block.timestamps()
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, ExpiringPartition)
         part.advance(stamps[0])

@@ -20,7 +20,7 @@ from penstock.agents.block import Block
 from penstock.agents.changes import Changes, Side
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.agents.regrouped import encoded_keys, encoded_rows
-from penstock.agents.stateful import state_keys
+from penstock.agents.row_keys import row_keys
 from penstock.tables.paired import PairedPartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
@@ -83,7 +83,7 @@ class SubscribeOperator(Operator):
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         stamps: list[int] = []
-        changes = zip(state_keys(self, block), old_keys, new_keys, block.olds, digests, block.timestamps(), strict=True)
+        changes = zip(row_keys(self, block), old_keys, new_keys, block.olds, digests, block.timestamps(), strict=True)
         for key, before, now, old, made, stamp in changes:
             for foreign, ask in asks(before, now, old is not None, made is not NO_ROW):
                 keys.append(foreign)
@@ -184,7 +184,7 @@ class RightOperator(Operator):
     def run(self, block: Block) -> None:
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, PairedPartition)
-        keys = state_keys(self, block)
+        keys = row_keys(self, block)
         kept = {
             key: [(pair[len(first) :], *_KEPT.unpack(row)) for pair, row in part.under(first)]
             for key in set(keys)
@@ -223,7 +223,7 @@ class ForeignJoinOperator(Operator):
         self.fn, self.lefts, self.left_row, self.right_row, self._left = fn, lefts, left_row, right_row, left
 
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
+        keys = row_keys(self, block)
         known = list(set(keys))
         found, _ = self.lefts.read(block.batch.partition, known)
         raw = encoded_rows(self, block, found, self.left_row)
@@ -236,7 +236,7 @@ class ForeignJoinOperator(Operator):
         if not all(of_now):
             answers = [answer for answer, right in zip(answers, of_now, strict=True) if right]
             block = block.where(of_now)
-            keys = state_keys(self, block)
+            keys = row_keys(self, block)
         size, decode = _ANSWER.size, self.right_row.decode
         rights = [decode(v[size:]) if there else None for v, (_, there, _) in zip(block.values, answers, strict=True)]
         self.forward(block.with_values(self._results(block, [now[key][0] for key in keys], rights)))

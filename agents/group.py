@@ -12,8 +12,8 @@ from typing import Any
 from penstock.agents.batch import Headers as RecordHeaders
 from penstock.agents.batch import RecordBatch
 from penstock.agents.context import RecordContext
+from penstock.agents.counts import partition_counts
 from penstock.agents.global_rows import GlobalRows
-from penstock.agents.join_steps import sides_meet
 from penstock.agents.late import LateRecords
 from penstock.agents.operators import Headers
 from penstock.agents.outbox import Outbox
@@ -43,6 +43,7 @@ class GroupSpec:
         tables: its tables, and for each the name of a topic that it is co-partitioned with.
         everywhere: its global tables.
         stamped: tables whose rows' times are kept, as joins of tables need them.
+        together: joins, each with the topics that need the same partition count for it.
         reads: declared topics that it reads.
         writes: declared topics that it writes.
         repartitions: repartition topics, each with the topic it takes its partition count from, or a count.
@@ -58,6 +59,7 @@ class GroupSpec:
     delivery: Delivery = Delivery.EXACTLY_ONCE
     everywhere: tuple[TableSpec, ...] = ()
     stamped: frozenset[TableSpec] = frozenset()
+    together: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def stage_of(self, topic: str) -> StageSpec:
         """The stage that reads a topic."""
@@ -101,22 +103,9 @@ class GroupSpec:
         return frozenset(t for stage in self.stages if joined.intersection(stage.fills) for t in stage.topics)
 
     def resolve_partitions(self, known: Mapping[str, int]) -> dict[str, int]:
-        """Partition counts of every topic of the group from those of its declared topics."""
-        counts = dict(known)
-
-        def count(topic: str) -> int:
-            if topic not in counts:
-                source = self.repartitions[topic]
-                counts[topic] = source if isinstance(source, int) else count(source)
-            return counts[topic]
-
-        for topic in self.repartitions:
-            count(topic)
-        for table, source in self.tables.items():
-            counts.setdefault(self.changelog(table), count(source))
-        for stage in self.stages:
-            sides_meet(stage.steps, stage.topics, counts)
-        return counts
+        """Partition counts of every topic of the group; see `partition_counts`."""
+        tables = {self.changelog(table): topic for table, topic in self.tables.items()}
+        return partition_counts(self.app_id, known, self.repartitions, tables, self.together)
 
 
 def wall_clock() -> int:

@@ -17,7 +17,7 @@ from penstock.agents.block import Block
 from penstock.agents.event_time import Derived, OperatorClock
 from penstock.agents.keyed_steps import Process
 from penstock.agents.operators import Runtime, milliseconds
-from penstock.agents.stateful import state_keys
+from penstock.agents.row_keys import row_keys
 from penstock.agents.timed import TimedOperator
 from penstock.tables.aggregates import is_frozen
 from penstock.tables.partition import TablePartition
@@ -259,7 +259,7 @@ class ProcessOperator(TimedOperator):
     # ---- records
 
     def run(self, block: Block) -> None:
-        keys, values, stamps = state_keys(self, block), block.values, block.timestamps()
+        keys, values, stamps = row_keys(self, block), block.values, block.timestamps()
         partition, context, fn = block.batch.partition, self._context, self.step.fn
         times = stamps
         if self._ticks:

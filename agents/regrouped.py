@@ -12,7 +12,7 @@ from typing import Any
 from penstock.agents.block import Block
 from penstock.agents.changes import Changes, latest, replaced
 from penstock.agents.operators import Operator, Runtime, failed_at
-from penstock.agents.stateful import state_keys
+from penstock.agents.row_keys import row_keys
 from penstock.tables.aggregates import FailedAt
 from penstock.tables.retractions import Retracting, snapshot
 from penstock.tables.serdes import Serde
@@ -111,7 +111,7 @@ class TableAggregateOperator(Operator):
         self.table, self.aggregation, self.row = table, aggregation, row
 
     def run(self, block: Block) -> None:
-        keys = state_keys(self, block)
+        keys = row_keys(self, block)
         distinct = set(keys)
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, StampedPartition)

@@ -16,7 +16,7 @@ from typing import Any
 from penstock.agents.block import Block
 from penstock.agents.changes import Changes, Side, later
 from penstock.agents.operators import Operator, Runtime, failed_at
-from penstock.agents.stateful import state_keys
+from penstock.agents.row_keys import row_keys
 from penstock.agents.table_steps import Kind
 
 Joiner = Callable[[Any, Any], Any]
@@ -71,7 +71,7 @@ class TableJoinOperator(Operator):
 
     def run(self, block: Block) -> None:
         assert isinstance(block, Changes)
-        others, times = self._other.read(block.batch.partition, state_keys(self, block))
+        others, times = self._other.read(block.batch.partition, row_keys(self, block))
         if self._needs_other:
             comes = [other is not None for other in others]
         else:

@@ -29,17 +29,20 @@ class Made(NamedTuple):
 
 
 def changed_inputs(steps: Sequence[s.Step]) -> frozenset[s.Step]:
-    """Steps whose changes are asked for with what rows were before."""
-    return frozenset(before for step in steps if isinstance(step, t.FROM_CHANGES) for before in step.inputs)
+    """Steps whose changes are asked for: with what rows were before, or as a stream, with the times of results."""
+    found = {before for step in steps if isinstance(step, t.FROM_CHANGES) for before in step.inputs}
+    streams = (step.inputs for step in steps if isinstance(step, t.TableChanges))
+    found.update(before for inputs in streams for before in inputs if type(before) is s.Aggregate)
+    return frozenset(found)
 
 
 def topics_of(step: s.Step) -> frozenset[object]:
     """The topics that a step's records come from in its stage: by their names, or the steps that send to them."""
     if isinstance(step, s.Source):
         return frozenset((step.topic.name,))
-    return frozenset[object]().union(
-        *((before,) if isinstance(before, s.Repartition) else topics_of(before) for before in step.inputs)
-    )
+    if isinstance(step, s.Repartition):
+        return frozenset((step,))
+    return frozenset[object]().union(*map(topics_of, step.inputs))
 
 
 def meets_itself(step: s.Step) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 from penstock.agents.block import Block
 from penstock.agents.changes import Changes
 from penstock.agents.operators import Operator, Runtime
-from penstock.agents.stateful import JoinOperator, state_keys
+from penstock.agents.row_keys import row_keys
+from penstock.agents.stateful import JoinOperator
 from penstock.tables.specs import TableSpec
 from penstock.tables.versioned import NEVER, VersionedPartition
 
@@ -25,7 +26,7 @@ class ToHistoryOperator(Operator):
         self.changed: list[Operator] = []
 
     def run(self, block: Block) -> None:
-        keys, stamps = state_keys(self, block), block.timestamps()
+        keys, stamps = row_keys(self, block), block.timestamps()
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, VersionedPartition)
         taken, latest, olds = part.put_all(keys, block.values, stamps)

@@ -1,9 +1,12 @@
 """From a checked topology to the groups that run: partition counts follow their sources, tables their streams."""
 
+from collections.abc import Iterator, Mapping
+
 from penstock.agents import steps as s
 from penstock.agents.group import GroupSpec
 from penstock.agents.join_steps import StreamJoin
 from penstock.agents.stage import StageSpec
+from penstock.agents.table_stage import topics_of
 from penstock.agents.table_steps import Respond, TableJoin, tables_of
 from penstock.pipelines.rules import validated
 from penstock.pipelines.topology import GroupTopology, Topology
@@ -38,7 +41,22 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
         delivery=group.delivery,
         everywhere=tuple(spec for spec, _, _ in group.global_tables),
         stamped=group.stamped,
+        together=tuple(_together(group, tables)),
     )
+
+
+def _together(group: GroupTopology, tables: Mapping[TableSpec, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What each join brings together by partition: its label, and the topics that need the same count."""
+    for step in group.steps:
+        if isinstance(step, s.Join | TableJoin | StreamJoin):
+            sides = list(step.inputs)
+            if isinstance(step, s.Join):
+                sides += [each for each in group.steps if step.table in tables_of(each)]
+            found = frozenset[object]().union(*map(topics_of, sides))
+            names = {group.repartition(each) if isinstance(each, s.Repartition) else str(each) for each in found}
+            if isinstance(step, s.Join) and len(sides) == 1:  # only the bodies of agents write it
+                names.add(tables[step.table])
+            yield step.label, tuple(sorted(names))
 
 
 def _first_agent_topic(group: GroupTopology) -> str:

@@ -93,7 +93,7 @@ def _rows(step: s.Step) -> Told:
         if isinstance(step.aggregation, Fields):
             for kind in {type(a).__name__ for a in step.aggregation.aggregators if signed(a) is None}:
                 what = f"a table's rows change and go, and {kind} cannot take one out again"
-                advice = "use Count, Sum or Mean, or a fold whose `add` and `subtract` keep what is needed of the rows"
+                advice = "use Count, Sum, Mean or Custom(subtract=), or a fold that keeps what is needed of the rows"
                 yield "retraction", what, advice
     if isinstance(step, t.TableJoin) and step.table.name and step.table.row is MISSING:
         yield _uncoded("results", step.value_type)

@@ -37,9 +37,9 @@ class GroupedTable(Generic[K, V]):
         Args:
             name: of the step and its table, unique in the group.
             result: a type whose fields the aggregates fill by name.
-            fields: result field -> `Count()`, `Sum("field")` or `Mean("field")`. Sums of floats are what adding and
-                subtracting leaves: of Decimals and ints they are exact. The least and the greatest cannot be told once
-                a row is taken out; keep what you need of the rows with `fold`.
+            fields: result field -> `Count()`, `Sum("field")`, `Mean("field")`, or a `Custom` with `subtract`. Sums of
+                floats are what adding and subtracting leaves: of Decimals and ints they are exact. The least and the
+                greatest cannot be told once a row is taken out; keep what you need of the rows with `fold`.
         """
         made = RetractFields(result, fields, python_type(self.step.value_type))
         read = tuple(a.read for a in fields.values() if isinstance(a.read, str) and a.read)

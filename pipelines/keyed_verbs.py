@@ -77,7 +77,8 @@ class KeyedVerbs(Generic[K, V]):
         Args:
             name: of the step and the table of its states, unique in the group; timers lie in NAME-timers and
                 NAME-wall-timers.
-            fn: takes a `ProcessContext` and a value; gives results, or None.
+            fn: takes a `ProcessContext` and a value; gives results, or None. A method of an object does, too; what the
+                object keeps by itself is lost with its worker.
             state: the states' type.
             on_timer: takes a context, as of the timer's key and time; for event-time timers.
             on_wall_timer: likewise, for wall-clock timers.

@@ -41,7 +41,8 @@ class TableVerbs(Generic[K, V]):
     owner: "Group"
 
     def to_stream(self) -> "Stream[K, V | None]":
-        """The changes of the table as a stream: each new row under its key, None where a row is deleted."""
+        """The changes of the table as a stream: each new row under its key, None where a row is deleted. Those of an
+        aggregate have the highest event time that went in."""
         from penstock.pipelines.stream import Stream
 
         types = {"key_type": self._types[0], "value_type": optional(self._types[1])}

@@ -176,6 +176,8 @@ class Custom(Aggregator):
         initial_state: makes the state before the first value.
         add: the next state.
         merge_states: one state of two, the earlier first, for sessions. Default None: there is no way.
+        subtract: the state without a value: for the rows of tables, which change and go. Default None: there is no
+            way.
         finish: the result of a state. Default None: the state.
         state: the type of the states. Default: what MessagePack gives back.
     """
@@ -183,6 +185,7 @@ class Custom(Aggregator):
     initial_state: Callable[[], Any]
     step: Callable[[Any, Any], Any]
     merge_states: Callable[[Any, Any], Any] | None
+    subtract: Callable[[Any, Any], Any] | None
     finish: Callable[[Any], Any] | None
     state: Any
     initial: ClassVar[Types] = (None, False)
@@ -194,11 +197,12 @@ class Custom(Aggregator):
         add: Callable[[Any, Any], Any],
         *,
         merge: Callable[[Any, Any], Any] | None = None,
+        subtract: Callable[[Any, Any], Any] | None = None,
         finish: Callable[[Any], Any] | None = None,
         state: Any = Any,
     ) -> None:
         given = {"read": read, "initial_state": initial, "step": add, "merge_states": merge, "finish": finish}
-        for name, value in {**given, "state": state}.items():
+        for name, value in {**given, "subtract": subtract, "state": state}.items():
             object.__setattr__(self, name, value)
 
     @property

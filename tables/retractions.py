@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from penstock.tables.aggregates import Aggregation, Aggregator, Count, Fields, Fold, Mean, Sum, each_of, mapped
+from penstock.tables.aggregates import Aggregation, Fields, Fold, each_of, mapped
+from penstock.tables.aggregators import Aggregator, Count, Mean, Sum
+from penstock.tables.collected import Custom
 
 Signed = Callable[[Any, Sequence[list[Any]], Iterable[Any], Sequence[int], int], list[Any]]
 """As `Aggregator.update`, with a sign for each value: -1 takes it out."""
@@ -44,12 +46,26 @@ def _mean(of: Mean, states: Sequence[list[Any]], column: Iterable[Any], signs: S
     return out
 
 
+def _custom(of: Custom, states: Sequence[list[Any]], column: Iterable[Any], signs: Sequence[int], at: int) -> list[Any]:
+    out, steps, finish = [], {1: of.step, -1: of.subtract}, of.finish
+    for x, state, sign in zip(column, states, signs, strict=True):
+        if not state[at + 1]:
+            state[at], state[at + 1] = of.initial_state(), True
+        step = steps[sign]
+        assert step is not None  # the rules see to it
+        state[at] = so_far = step(state[at], x)
+        out.append(so_far if finish is None else finish(so_far))
+    return out
+
+
 _SIGNED: dict[type[Aggregator], Any] = {Count: _count, Sum: _sum, Mean: _mean}
 
 
 def signed(aggregator: Aggregator) -> Signed | None:
     """How an aggregator takes values out as well; None for one that cannot: the least of what is left is not known
     from the least so far."""
+    if isinstance(aggregator, Custom):
+        return None if aggregator.subtract is None else _custom
     return _SIGNED.get(type(aggregator))
 
 

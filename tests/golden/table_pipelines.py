@@ -117,7 +117,28 @@ def stream_global(group: Group, case: Case) -> Stream[Any, Any]:
     return stream.left_join_global(table, group_of, pair)
 
 
+def add(so: int, value: int) -> int | None:
+    return so + value or None
+
+
+def appended(so: str, value: int | str) -> str | None:
+    return None if value == "!" else f"{so},{value}" if so else str(value)
+
+
+def keyed(group: Group, case: Case) -> Stream[Any, Any]:
+    stream: Stream[str, Any] = group.stream(IN).filter(there)
+    if case.operator == "rekeyed":
+        stream = stream.filter(group_of).group_by("by-group", group_of, key=str)
+    if case.mode == "count":
+        return stream.aggregate("rows", Counted, n=Count()).table.to_stream().map(count_of)
+    if case.mode == "reduce":
+        return stream.reduce("rows", add).table.to_stream()  # type: ignore[arg-type]
+    return stream.fold("rows", str, appended).table.to_stream()
+
+
 DECLARED: dict[str, Callable[[Group, Case], Stream[Any, Any]]] = {
+    "keyed": keyed,
+    "rekeyed": keyed,
     "table": rows,
     "table_table": table_table,
     "foreign_key": foreign_key,

@@ -194,7 +194,7 @@ bid_rows.join(derived.table("by-int", Topic("by-int", key=int, value=int)), both
 bid_rows.join_foreign("by-item", derived.table("by-int-too", Topic("by-int-too", key=int, value=int)), item, both)
 #! codec: the keys of its repartition topic have no codec: their type is unknown -> or pass key=TYPE
 bid_rows.group_by("no-key", lambda bid: bid.item)
-#! retraction: a table's rows change and go, and Max cannot take one out again -> Use Count, Sum or Mean
+#! retraction: a table's rows change and go, and Max cannot take one out again -> Use Count, Sum, Mean or Custom
 bid_rows.group_by("with-max", item).aggregate("most", Summary, count=Count(), mean_price=Max("price"))
 #! unknown-field: Bid has no field 'prise' -> Did you mean 'price'?
 bid_rows.group_by("with-field", item).aggregate("means", Summary, count=Count(), mean_price=Mean("prise"))

@@ -1,6 +1,7 @@
 """Tables made from tables: whatever the batches, crashes and rebalances, what is kept is what the rows say."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -11,14 +12,20 @@ from hypothesis import strategies as st
 from penstock.pipelines import (
     AgentStream,
     Count,
+    Custom,
     Group,
     Mean,
+    OnClose,
+    PenstockError,
     Pipeline,
     Sum,
     Topic,
     TopologyDriver,
+    Tumbling,
+    Windowed,
     nullable,
 )
+from penstock.pipelines.compiling import compile_group
 
 Make = Callable[..., TopologyDriver]
 
@@ -257,6 +264,69 @@ def test_a_group_that_all_rows_have_left_stays_at_nothing(lone: Group, topology_
     values = [(r.key, r.value) for r in driver.read(sums)]
     assert [v for v in values if v[0] == "x"] == [("x", Pay(1, 5)), ("x", Pay(0, 0))]
     assert [v for v in values if v[0] == "y"] == [("y", Pay(1, 6)), ("y", Pay(0, 0))]
+
+
+def test_an_aggregate_of_ones_own_takes_rows_out(lone: Group, topology_driver: Make) -> None:
+    def put(pays: list[int], pay: int) -> list[int]:
+        return sorted([*pays, pay])
+
+    def take(pays: list[int], pay: int) -> list[int]:
+        at = pays.index(pay)
+        return pays[:at] + pays[at + 1 :]
+
+    least: Any = Custom("pay", list, put, subtract=take, finish=lambda pays: pays[0] if pays else 0)
+    staff = lone.table("staff", workers)
+    kept = staff.group_by("by-boss", boss_of).aggregate("pays", Pay, workers=Count(), pay=least)
+    driver = topology_driver(lone.pipeline, partitions=1)
+    for key, pay in (("a", 5), ("b", 3), ("c", 7), ("b", 9)):
+        driver.send(workers, Worker("x", pay), key=key)
+    assert driver.table(kept) == {"x": Pay(3, 5)}
+    driver.rebalance("g")
+    for key in "abc":
+        driver.send(workers, None, key=key)  # type: ignore[type-var]
+        driver.process()
+    assert driver.table(kept) == {"x": Pay(0, 0)}
+
+
+def test_windows_behind_tables_know_the_time(lone: Group, topology_driver: Make) -> None:
+    """How far time is goes through registrations, answers and groups, by watermarks of all their sources."""
+    staff, called = lone.table("staff", workers), lone.table("called", names)
+    found = staff.left_join_foreign("found", called, boss_of, named)
+    counted = Topic("counted", key=Windowed[str], value=int)
+    size = Tumbling(timedelta(minutes=1))
+    found.to_stream().window(size).count("by-name", emit=OnClose()).to(counted)
+    sized = staff.group_by("by-boss", boss_of).aggregate("pays", Pay, workers=Count(), pay=Sum("pay")).to_stream()
+    counted_pays = Topic("counted-pays", key=Windowed[str], value=int)
+    sized.window(size).count("by-boss-count", emit=OnClose()).to(counted_pays)
+    driver = topology_driver(lone.pipeline, partitions=3)
+    begin = int(driver.now.timestamp() * 1000)
+    for number in range(6):
+        driver.send(workers, Worker("x", number), key=f"k{number}", timestamp=begin + number)
+    driver.process()
+    assert driver.values(counted) == []
+    driver.advance(timedelta(minutes=5))  # all sources are idle
+    assert {r.key.key: r.value for r in driver.read(counted)} == {f"k{n}": 1 for n in range(6)}
+    assert {(r.key.key, r.value) for r in driver.read(counted_pays)} == {("x", 6)}
+
+
+@pytest.mark.parametrize("counts", [(2, 3), (3, 2)])
+def test_counts_that_only_the_broker_tells_are_compared_at_start(counts: tuple[int, int], lone: Group) -> None:
+    staff, called = lone.table("staff", workers), lone.table("called", names)
+    staff.join(called, named).to_stream().to(notes)
+    other = lone.pipeline.group("other")
+    other.stream(workers).join(other.table("called", names), named).to(notes)
+    for name, label in (("g", "join of 'staff' with 'called'"), ("other", "join with 'called'")):
+        spec = compile_group(lone.pipeline.topology, name)
+        with pytest.raises(PenstockError, match=rf"{label}.*'names' has {counts[1]}, 'workers' has {counts[0]}.*same"):
+            spec.resolve_partitions({"workers": counts[0], "names": counts[1], "notes": 1})
+
+
+def test_foreign_keys_need_no_equal_counts(lone: Group) -> None:
+    staff, called = lone.table("staff", workers), lone.table("called", names)
+    staff.join_foreign("found", called, boss_of, named).to_stream().to(notes)
+    counts = compile_group(lone.pipeline.topology, "g").resolve_partitions({"workers": 2, "names": 3, "notes": 1})
+    assert counts["p.g-found-subscription-registration-topic"] == counts["p.g-found-registrations-changelog"] == 3
+    assert counts["p.g-found-subscription-response-topic"] == counts["p.g-found-changelog"] == 2
 
 
 def test_a_joiner_that_raises_names_its_record(lone: Group, topology_driver: Make) -> None:
