@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.agents.counts import partition_counts
-from penstock.agents.join_steps import sides_meet
 from penstock.agents.policies import FAIL, Policy
 from penstock.agents.stage import StageSpec
 from penstock.agents.topics import FOREVER, Topic
@@ -87,7 +86,4 @@ class GroupSpec:
     def resolve_partitions(self, known: Mapping[str, int]) -> dict[str, int]:
         """Partition counts of every topic of the group; see `partition_counts`."""
         tables = {self.changelog(table): topic for table, topic in self.tables.items()}
-        counts = partition_counts(self.app_id, known, self.repartitions, tables, self.together)
-        for stage in self.stages:
-            sides_meet(stage.steps, stage.topics, counts)
-        return counts
+        return partition_counts(self.app_id, known, self.repartitions, tables, self.together)

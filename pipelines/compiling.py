@@ -49,7 +49,7 @@ def compile_group(topology: Topology, name: str) -> GroupSpec:
 def _together(group: GroupTopology, tables: Mapping[TableSpec, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What each join brings together by partition: its label, and the topics that need the same count."""
     for step in group.steps:
-        if isinstance(step, s.Join | TableJoin):
+        if isinstance(step, s.Join | TableJoin | StreamJoin):
             sides = list(step.inputs)
             if isinstance(step, s.Join):
                 sides += [each for each in group.steps if step.table in tables_of(each)]

@@ -252,7 +252,7 @@ def test_counts_that_are_only_known_later_are_compared_then(group: Group) -> Non
 
     spec = compile_group(group.pipeline.topology, "g")
     assert spec.resolve_partitions({"some": 2, "other": 2})["p.g-near-right-changelog"] == 2
-    with pytest.raises(PenstockError, match=r"test_stream_joins.py:\d+: join 'near'.*'some' has 2, 'other' has 4"):
+    with pytest.raises(PenstockError, match=r"p\.g: join 'near'.*: 'other' has 4, 'some' has 2"):
         spec.resolve_partitions({"some": 2, "other": 4})
 
 
