@@ -161,7 +161,7 @@ class Check:
         """The comparison."""
         try:
             found = self._found()
-        except (pl.exceptions.PolarsError, UnicodeDecodeError) as exc:
+        except (pl.exceptions.PolarsError, ValueError) as exc:
             return Verdict(len(self._values), self.expected, 0, 0, 0, 0, f"outputs cannot be read: {exc}")
         columns, whole = found.columns, self.whole.select(found.columns)
         once = found.unique()

@@ -104,7 +104,7 @@ class Client:
 
 
 def test_everyone_is_served(broker: str, name: str) -> None:
-    """Every record is there once, for everyone, and who is last was not left behind by those who are first."""
+    """Every record is there once, for everyone, and who is last was not left behind by the first tenth."""
     with Wire(broker) as wire:
         topic = made(wire, name, "delete")
         total = CONNECTIONS * ROUNDS + 1  # one from the making
@@ -121,4 +121,4 @@ def test_everyone_is_served(broker: str, name: str) -> None:
     expected[b"v"] = 1
     assert Counter(clients[0].read) == expected
     assert all(each.read == clients[0].read for each in clients)
-    assert slowest[0] >= 1
+    assert slowest[CONNECTIONS // 10] >= 1
