@@ -293,16 +293,9 @@ class ExpiringPartition(TablePartition):
         expires = self._expires
         self._expires = {key: expires[key] for key in self.rows if key in expires}
 
-    def drop(self) -> None:
-        """See `TablePartition.drop`."""
-        super().drop()
+    def _forget(self) -> None:
+        super()._forget()
         self._expires, self._marks = {}, []
-        self._recall()
-
-    def close(self) -> None:
-        """See `TablePartition.close`."""
-        super().drop()
-        self.store.close()
 
     # ---- recovery
 
@@ -353,13 +346,6 @@ class ExpiringPartition(TablePartition):
         """The value of a changelog record with its expiry behind it."""
         expiry, _, era = _TRIPLE.unpack(next((raw for name, raw in headers if name == HEADER and raw), bytes(24)))
         return _told(value, expiry if era == self._era and expiry else None)
-
-    def clear(self) -> None:
-        """See `TablePartition.clear`."""
-        super().drop()
-        self.store.clear()
-        self._expires, self._marks = {}, []
-        self._recall()
 
 
 def end_era(store: Store) -> None:

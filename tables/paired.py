@@ -51,7 +51,6 @@ class PairedPartition(TablePartition):
         self._under = {}
         self._note(self._dirty)
 
-    def drop(self) -> None:
-        """See `TablePartition.drop`."""
-        super().drop()
+    def _forget(self) -> None:
+        super()._forget()
         self._under = {}

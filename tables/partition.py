@@ -128,7 +128,15 @@ class TablePartition:
 
     def drop(self) -> None:
         """Forget everything that was not flushed. The cache goes with it: its rows were changed in place."""
+        self._forget()
+        self._recall()
+
+    def _forget(self) -> None:
+        """Empty what is in memory of rows."""
         self.rows, self._dirty, self._raw, self._cut = {}, set(), {}, ()
+
+    def _recall(self) -> None:
+        """Read again from the store what is known besides rows; of a plain table that is nothing."""
 
     def apply(
         self,
@@ -204,8 +212,9 @@ class TablePartition:
 
     def clear(self) -> None:
         """Empty the store: it is filled anew from the beginning of its changelog."""
-        self.drop()
+        self._forget()
         self.store.clear()
+        self._recall()
 
     def items(self, start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, Any]]:
         """The (encoded key, row) pairs from `start` on and before `end` in key order, staged writes included."""
@@ -221,7 +230,7 @@ class TablePartition:
 
     def close(self) -> None:
         """Forget what was not flushed and close the store."""
-        self.drop()
+        self._forget()
         self.store.close()
 
 

@@ -72,9 +72,8 @@ class StampedPartition(TablePartition):
         stamps = self.stamps
         self.stamps = {key: stamps[key] for key in self.rows if key in stamps}
 
-    def drop(self) -> None:
-        """See `TablePartition.drop`."""
-        super().drop()
+    def _forget(self) -> None:
+        super()._forget()
         self.stamps, self._marks = {}, []
 
     def apply(

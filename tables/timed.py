@@ -241,16 +241,9 @@ class TimedPartition(TablePartition):
         stamps = self.stamps
         self.stamps = {key: stamps[key] for key in self.rows if key in stamps}
 
-    def drop(self) -> None:
-        """See `TablePartition.drop`."""
-        super().drop()
+    def _forget(self) -> None:
+        super()._forget()
         self.stamps, self.pending = {}, set()
-        self._recall()
-
-    def close(self) -> None:
-        """See `TablePartition.close`."""
-        super().drop()
-        self.store.close()
 
     # ---- recovery
 

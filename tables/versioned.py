@@ -155,16 +155,6 @@ class VersionedPartition(TablePartition):
         self.store.write(staged, position, [(_MARK, _TIME.pack(self._cut_clock))])
         self._cut = ()
 
-    def drop(self) -> None:
-        """See `TablePartition.drop`."""
-        super().drop()
-        self._recall()
-
-    def close(self) -> None:
-        """See `TablePartition.close`."""
-        super().drop()
-        self.store.close()
-
     def apply(
         self,
         keys: Sequence[bytes | None],

@@ -230,3 +230,24 @@ def test_expiring_rows_keep_what_came_behind_the_cut(store: Store) -> None:
     part.flush(part.staged(), 3)
     later = ExpiringPartition(spec, "log", 0, store)
     assert (dict(later.items()), later.clock) == ({b"a": 2}, 11)
+
+
+# ---- emptied: its changelog was made anew, or ended before the store's position
+
+
+def test_an_emptied_window_table_begins_without_time(part: TimedPartition) -> None:
+    put(part, A, 1, 5)
+    part.time.high = 5_000
+    part.flush(part.staged(), 1)
+    part.clear()
+    assert (part.time, found(part), part.position) == (again(part).time, [], 0)
+    assert part.time.high < 0
+
+
+def test_an_emptied_table_with_a_history_begins_without_time(store: Store) -> None:
+    spec = TableSpec(name="t", key=TEXT, row=histories(NUMBER), view=newest, history=timedelta(seconds=1))
+    part = VersionedPartition(spec, "log", 0, store)
+    part.put_all([b"a"], [1], [5_000])
+    part.flush(part.staged(), 1)
+    part.clear()
+    assert part.put_all([b"a"], [2], [10]) == ([True], [True], [None])
