@@ -51,6 +51,23 @@ class RecordBatch:
         """Return the number of records."""
         return len(self.values)
 
+    def rows(self, begin: int, end: int) -> "RecordBatch":
+        """The records at positions [begin, end), for the same range of offsets."""
+        headers = None if self.headers is None else self.headers[begin:end]
+        return RecordBatch(
+            self.topic,
+            self.partition,
+            self.start,
+            self.next,
+            self.keys[begin:end],
+            self.values[begin:end],
+            self.timestamps[begin:end],
+            self.offsets[begin:end],
+            headers if headers is not None and any(headers) else None,
+            self.generation,
+            self.member,
+        )
+
     def __repr__(self) -> str:
         """Say where the batch is from and how much it holds, without its contents."""
         return f"<RecordBatch {self.topic}-{self.partition} [{self.start}, {self.next}) {len(self)} records>"

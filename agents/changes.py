@@ -107,8 +107,7 @@ class ChangedAggregateOperator(Operator):
         try:
             results = of.run(rows, keys, block.values)
         except FailedAt as at:
-            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
-            raise self.raised(block, at.index, cause) from cause
+            raise self.raised(block, at.index, at.why) from at.why
         olds = replaced(before, keys, results)
         times = latest(part.stamps, keys, block.timestamps(), olds)
         part.touch(distinct)
@@ -149,20 +148,7 @@ def parted(batch: RecordBatch) -> Iterator[RecordBatch]:
         if end - start == len(batch):
             yield batch
             return
-        headers = batch.headers
-        yield RecordBatch(
-            batch.topic,
-            batch.partition,
-            batch.start,
-            batch.next,
-            batch.keys[start:end],
-            batch.values[start:end],
-            batch.timestamps[start:end],
-            batch.offsets[start:end],
-            None if headers is None else headers[start:end],
-            batch.generation,
-            batch.member,
-        )
+        yield batch.rows(start, end)
         start = end
 
 

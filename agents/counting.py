@@ -5,7 +5,7 @@ from typing import Any, cast
 from penstock.agents.block import Block
 from penstock.agents.event_time import StreamClock
 from penstock.agents.operators import Runtime
-from penstock.agents.stateful import state_keys
+from penstock.agents.row_keys import row_keys
 from penstock.agents.window_steps import WindowAggregate
 from penstock.agents.windowing import WindowOperator
 from penstock.tables.timed import NEVER, IndexedPartition
@@ -28,9 +28,7 @@ class CountOperator(WindowOperator):
         self.size = step.window.size
 
     def run(self, block: Block) -> None:
-        block, _ = state_keys(self, block)
-        if not block.values:
-            return
+        row_keys(self, block)
         block, stamps = self.in_time(block)
         keys: list[bytes] = block.raw_keys()  # type: ignore[assignment]  # none of them is null
         part = cast(IndexedPartition, self.part(block.batch.partition))

@@ -121,8 +121,7 @@ class TableAggregateOperator(Operator):
         try:
             results = self.aggregation.run_changes(rows, keys, olds, news)
         except FailedAt as at:
-            cause = at.__cause__ if isinstance(at.__cause__, Exception) else at
-            raise self.raised(block, at.index, cause) from cause
+            raise self.raised(block, at.index, at.why) from at.why
         was = replaced(before, keys, results)
         stamps = latest(part.stamps, keys, block.timestamps(), was)
         part.touch(distinct)

@@ -193,8 +193,7 @@ class _Batch:
             else:
                 operator.aggregation.add(self.states, self.into, values)  # type: ignore[arg-type]
         except FailedAt as failed:
-            cause = failed.__cause__ if isinstance(failed.__cause__, Exception) else failed
-            raise operator.raised(block, waiting[failed.index], cause) from cause
+            raise operator.raised(block, waiting[failed.index], failed.why) from failed.why
         self.waiting, self.into = [], []
 
     def _place(self, results: list[Any]) -> None:

@@ -15,7 +15,8 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.group import GroupRuntime
 from penstock.agents.operators import SourceOperator
 from penstock.agents.policies import FAIL, SKIP, Policy, final
-from penstock.agents.stateful import ToTableOperator, state_keys
+from penstock.agents.row_keys import state_keys
+from penstock.agents.stateful import ToTableOperator
 from penstock.tables.checkpoint import Partition
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec

@@ -9,23 +9,10 @@ from penstock.agents.errors import RecordError
 from penstock.agents.folding import Guarded, fold
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.agents.policies import FAIL
+from penstock.agents.row_keys import state_keys
 from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.specs import TableSpec, as_stored
-
-
-def state_keys(operator: Operator, block: Block) -> tuple[Block, list[bytes]]:
-    """Encoded keys, none of them null, and the rows that have one."""
-    keys = block.raw_keys()
-    if None in keys:
-        block = operator.refused(
-            block,
-            [at for at, key in enumerate(keys) if key is None],
-            "the record has no key, and this step keeps state by key",
-            "Filter such records out, or give them a key with group_by",
-        )
-        keys = block.raw_keys()
-    return block, keys  # type: ignore[return-value]
 
 
 class AggregateOperator(Operator):

@@ -59,29 +59,11 @@ def without_control(batch: RecordBatch) -> Iterator[tuple[RecordBatch | None, di
     begin = 0
     for place in places:
         if place > begin:
-            yield _cut(batch, begin, place), said
+            yield batch.rows(begin, place), said
             said = {}
         said |= unpack(batch.headers[place])
         begin = place + 1
-    yield (_cut(batch, begin, len(batch)) if begin < len(batch) else None), said
-
-
-def _cut(batch: RecordBatch, begin: int, end: int) -> RecordBatch:
-    assert batch.headers is not None
-    headers = batch.headers[begin:end]
-    return RecordBatch(
-        batch.topic,
-        batch.partition,
-        batch.start,
-        batch.next,
-        batch.keys[begin:end],
-        batch.values[begin:end],
-        batch.timestamps[begin:end],
-        batch.offsets[begin:end],
-        headers if any(headers) else None,
-        batch.generation,
-        batch.member,
-    )
+    yield (batch.rows(begin, len(batch)) if begin < len(batch) else None), said
 
 
 class Emit(Protocol):

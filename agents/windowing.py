@@ -10,7 +10,7 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.event_time import Derived, OperatorClock
 from penstock.agents.operators import Runtime
-from penstock.agents.stateful import state_keys
+from penstock.agents.row_keys import row_keys
 from penstock.agents.timed import TimedOperator
 from penstock.agents.window_steps import WindowAggregate
 from penstock.tables.aggregates import FailedAt, Fields
@@ -38,9 +38,7 @@ class WindowOperator(TimedOperator):
         self.keep = 0
 
     def run(self, block: Block) -> None:
-        block, _ = state_keys(self, block)
-        if not block.values:
-            return
+        row_keys(self, block)
         block, stamps = self.in_time(block)
         if not stamps:
             return
@@ -115,8 +113,7 @@ class WindowOperator(TimedOperator):
                 return self.aggregation.run(rows, keys, values)
             self.aggregation.add(rows, keys, values)
         except FailedAt as failed:
-            cause = failed.__cause__ if isinstance(failed.__cause__, Exception) else failed
-            raise self.raised(block, failed.index if at is None else at[failed.index], cause) from cause
+            raise self.raised(block, failed.index if at is None else at[failed.index], failed.why) from failed.why
         return []
 
     def send(

@@ -251,7 +251,11 @@ class Checkpoint:
     def _cut(self) -> _Cut:
         assert self.owner is not None  # marks are only set behind enter()
         self.transaction.take()
-        parts = [(part, rows, part.headers(rows)) for part in self._parts() if (rows := part.staged())]
+        parts = [
+            (part, rows, part.headers(rows) if part.spec.source is None else None)
+            for part in self._parts()
+            if (rows := part.staged())
+        ]
         marks, self.marks = self.marks, {}
         self._open.set()
         return _Cut(marks, self.owner, parts)
