@@ -1,6 +1,6 @@
 /* The record path in C: Kafka's records (message format 2) to columns and back, and the partitions of keys.
  *
- * Each function here has a counterpart in Python beside it (faust_wire.py, faust_rows.py, partitioner.py), which is used
+ * Each function here has a counterpart in Python beside it (faust/wire.py, faust/rows.py, partitioner.py), which is used
  * where this module was not built and which the tests hold it against. Nothing here keeps state, calls back into Python
  * code, or trusts a length that it reads.
  *

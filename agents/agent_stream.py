@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from penstock.agents.block import Block, Record
 from penstock.agents.context import RecordContext
-from penstock.agents.errors import RecordError
+from penstock.agents.failing.errors import RecordError
 from penstock.agents.operators import Operator, Runtime, keyed, records
 from penstock.agents.topics import Topic
 from penstock.tables.serdes import Serde

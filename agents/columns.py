@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from penstock.agents.block import Block
-from penstock.agents.errors import RecordError, of_system
+from penstock.agents.failing.errors import RecordError, of_system
+from penstock.agents.failing.policies import FAIL, final
 from penstock.agents.operators import Operator, Runtime, keyed
-from penstock.agents.policies import FAIL, final
 from penstock.tables.aggregates import reader
 from penstock.tables.errors import PenstockError
 from penstock.tables.serdes import Serde

@@ -11,7 +11,7 @@ from penstock.tables.stamped import StampedPartition
 from penstock.tables.versioned import VersionedPartition
 
 if TYPE_CHECKING:
-    from penstock.agents.global_rows import GlobalRows
+    from penstock.agents.keyed.global_rows import GlobalRows
     from penstock.agents.operators import Runtime
     from penstock.agents.topics import Topic
 

@@ -12,16 +12,16 @@ from typing import Any
 from penstock.agents.batch import Headers as RecordHeaders
 from penstock.agents.batch import RecordBatch, RecordTooLarge
 from penstock.agents.context import RecordContext
-from penstock.agents.failures import Failures
-from penstock.agents.global_rows import GlobalRows
+from penstock.agents.event_time.late import LateRecords
+from penstock.agents.event_time.timing import Timing
+from penstock.agents.failing.failures import Failures
+from penstock.agents.failing.sendable import append_sendable
 from penstock.agents.group_spec import GroupSpec
-from penstock.agents.late import LateRecords
+from penstock.agents.keyed.global_rows import GlobalRows
 from penstock.agents.operators import Headers
 from penstock.agents.outbox import Outbox
 from penstock.agents.partitioner import Partitioner
-from penstock.agents.sendable import append_sendable
 from penstock.agents.stage import Stage
-from penstock.agents.timing import Timing
 from penstock.tables.checkpoint import Checkpoint, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
 from penstock.tables.expiring import end_era

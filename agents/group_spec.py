@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.agents.counts import partition_counts
-from penstock.agents.policies import FAIL, Policy
+from penstock.agents.failing.policies import FAIL, Policy
 from penstock.agents.stage import StageSpec
 from penstock.agents.topics import FOREVER, Topic
 from penstock.tables.checkpoint import Delivery

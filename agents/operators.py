@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from penstock.agents.batch import RecordBatch, RecordTooLarge
 from penstock.agents.block import Block, Record
-from penstock.agents.errors import RecordError
-from penstock.agents.event_time import InletTime
-from penstock.agents.failures import Explain, Failures
-from penstock.agents.global_rows import GlobalRows
-from penstock.agents.policies import FAIL
-from penstock.agents.surviving import Surviving
+from penstock.agents.event_time.clocks import InletTime
+from penstock.agents.failing.errors import RecordError
+from penstock.agents.failing.failures import Explain, Failures
+from penstock.agents.failing.policies import FAIL
+from penstock.agents.failing.surviving import Surviving
+from penstock.agents.keyed.global_rows import GlobalRows
 from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec

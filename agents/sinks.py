@@ -6,10 +6,10 @@ from typing import Any
 
 from penstock.agents.batch import RecordTooLarge
 from penstock.agents.block import Block
-from penstock.agents.errors import RecordError
-from penstock.agents.failures import Explain
+from penstock.agents.failing.errors import RecordError
+from penstock.agents.failing.failures import Explain
+from penstock.agents.failing.policies import FAIL, final
 from penstock.agents.operators import Operator, Runtime, keyed
-from penstock.agents.policies import FAIL, final
 from penstock.tables.serdes import Serde
 
 

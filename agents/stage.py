@@ -8,13 +8,23 @@ from typing import Any, Protocol
 from penstock.agents import steps as s
 from penstock.agents.agent_stream import AgentOperator
 from penstock.agents.batch import RecordBatch
-from penstock.agents.changes import parted
 from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
-from penstock.agents.distinct import DistinctOperator
-from penstock.agents.event_time import Clock
-from penstock.agents.join_steps import StreamJoin
-from penstock.agents.keyed_steps import Distinct, Process
+from penstock.agents.derived.changes import parted
+from penstock.agents.derived.stage import Made, TableOperators, followers, meets_itself, topics_of
+from penstock.agents.derived.steps import TableChanges, TableJoin, WaitingJoin
+from penstock.agents.derived.versioned import AsOfJoinOperator
+from penstock.agents.event_time.clocks import Clock
+from penstock.agents.event_time.stage_time import StageTime, TimeRuntime
+from penstock.agents.event_time.timed import TimedOperator
+from penstock.agents.event_time.timing import Timing, keeps_time
+from penstock.agents.joins.steps import StreamJoin
+from penstock.agents.joins.streams import StreamJoinOperator
+from penstock.agents.joins.waiting import WaitingJoinOperator
+from penstock.agents.keyed.distinct import DistinctOperator
+from penstock.agents.keyed.process import ProcessOperator
+from penstock.agents.keyed.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
+from penstock.agents.keyed.steps import Distinct, Process
 from penstock.agents.operators import (
     BranchOperator,
     FilterOperator,
@@ -29,19 +39,9 @@ from penstock.agents.operators import (
     SelectKeyOperator,
     SourceOperator,
 )
-from penstock.agents.process import ProcessOperator
 from penstock.agents.sinks import GroupByOperator, SinkOperator
-from penstock.agents.stage_time import StageTime, TimeRuntime
-from penstock.agents.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
-from penstock.agents.stream_joins import StreamJoinOperator
-from penstock.agents.table_stage import Made, TableOperators, followers, meets_itself, topics_of
-from penstock.agents.table_steps import TableChanges, TableJoin, WaitingJoin
-from penstock.agents.timed import TimedOperator
-from penstock.agents.timing import Timing, keeps_time
-from penstock.agents.versioned import AsOfJoinOperator
-from penstock.agents.waiting import WaitingJoinOperator
-from penstock.agents.window_kinds import window_operator
-from penstock.agents.window_steps import Late, WindowAggregate
+from penstock.agents.windows.kinds import window_operator
+from penstock.agents.windows.steps import Late, WindowAggregate
 from penstock.tables.serdes import Serde, serde_of
 
 

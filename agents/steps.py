@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from penstock.agents.event_time import Clock, Watermark
+from penstock.agents.event_time.clocks import Clock, Watermark
+from penstock.agents.failing.policies import FAIL, Policy
 from penstock.agents.location import Location
-from penstock.agents.policies import FAIL, Policy
 from penstock.agents.topics import Topic
 from penstock.tables.aggregates import Aggregation
 from penstock.tables.specs import TableSpec

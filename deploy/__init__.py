@@ -4,8 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penstock.agents.faust_app import GroupApp
-    from penstock.agents.faust_topics import BrokerUnreachable, TopicMissing
+    from penstock.agents.faust.app import GroupApp
+    from penstock.agents.faust.topics import BrokerUnreachable, TopicMissing
     from penstock.agents.security import Security
     from penstock.deploy.apps import faust_app
     from penstock.deploy.broker.process import BrokerServer
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BrokerServer": "penstock.deploy.broker.process",
-    "BrokerUnreachable": "penstock.agents.faust_topics",
+    "BrokerUnreachable": "penstock.agents.faust.topics",
     "Consumer": "penstock.deploy.clients",
     "Delivery": "penstock.deploy.clients",
     "DeliveryFailed": "penstock.deploy.clients",
-    "GroupApp": "penstock.agents.faust_app",
+    "GroupApp": "penstock.agents.faust.app",
     "KafkaServer": "penstock.deploy.kafka",
     "Producer": "penstock.deploy.clients",
     "Run": "penstock.deploy.up",
@@ -38,7 +38,7 @@ _HOME = {
     "Supervisor": "penstock.deploy.supervisor",
     "SyncConsumer": "penstock.deploy.clients",
     "SyncProducer": "penstock.deploy.clients",
-    "TopicMissing": "penstock.agents.faust_topics",
+    "TopicMissing": "penstock.agents.faust.topics",
     "WorkerFailed": "penstock.deploy.supervisor",
     "create_topics": "penstock.deploy.clients",
     "faust_app": "penstock.deploy.apps",

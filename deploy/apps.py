@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from penstock.agents.faust_app import GroupApp
+from penstock.agents.faust.app import GroupApp
 from penstock.agents.security import Security
 from penstock.deploy.preflight import known_group, written_topics
 from penstock.deploy.settings import Settings

@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from penstock.agents import steps as s
 from penstock.agents.block import Record
-from penstock.agents.failures import PREFIX, header
+from penstock.agents.failing.failures import PREFIX, header
 from penstock.agents.security import Security
 from penstock.agents.topics import Topic
 from penstock.deploy.clients.consumer import Consumer

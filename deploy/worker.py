@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(arguments: Any, security: "Security | None" = None) -> int:
     """Load the pipeline and run the group's worker."""
-    from penstock.agents.faust_app import run_worker
+    from penstock.agents.faust.app import run_worker
     from penstock.agents.security import Security
     from penstock.deploy.apps import faust_app
     from penstock.deploy.modules import load_pipeline

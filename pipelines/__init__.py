@@ -3,10 +3,10 @@
 from penstock.agents.agent_stream import AgentBatch, AgentStream
 from penstock.agents.block import Record
 from penstock.agents.columns import Columns
-from penstock.agents.errors import RecordError
-from penstock.agents.event_time import StreamTime, Watermark
-from penstock.agents.policies import DeadLetter, Fail, Retry, Skip
-from penstock.agents.process import ProcessContext
+from penstock.agents.event_time.clocks import StreamTime, Watermark
+from penstock.agents.failing.errors import RecordError
+from penstock.agents.failing.policies import DeadLetter, Fail, Retry, Skip
+from penstock.agents.keyed.process import ProcessContext
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
 from penstock.pipelines.global_table import GlobalTable

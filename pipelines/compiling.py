@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 
 from penstock.agents import steps as s
+from penstock.agents.derived.stage import topics_of
+from penstock.agents.derived.steps import Respond, TableJoin, tables_of
 from penstock.agents.group_spec import GroupSpec
-from penstock.agents.join_steps import StreamJoin
+from penstock.agents.joins.steps import StreamJoin
 from penstock.agents.stage import StageSpec
-from penstock.agents.table_stage import topics_of
-from penstock.agents.table_steps import Respond, TableJoin, tables_of
 from penstock.pipelines.rules import validated
 from penstock.pipelines.topology import GroupTopology, Topology
 from penstock.tables.specs import TableSpec

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 from penstock.agents import steps as s
-from penstock.agents import table_steps as t
-from penstock.agents.join_steps import StreamJoin
-from penstock.agents.keyed_steps import Distinct, Process
+from penstock.agents.derived import steps as t
+from penstock.agents.joins.steps import StreamJoin
+from penstock.agents.keyed.steps import Distinct, Process
 from penstock.agents.stage import StageSpec
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology

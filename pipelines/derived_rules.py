@@ -5,8 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from penstock.agents import steps as s
-from penstock.agents import table_steps as t
-from penstock.agents.table_stage import changed_inputs, meets_itself
+from penstock.agents.derived import steps as t
+from penstock.agents.derived.stage import changed_inputs, meets_itself
 from penstock.pipelines.annotations import MISSING, codec, label_of, name_of, returned
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 
 from penstock.agents import steps as s
-from penstock.agents.event_time import Watermark
-from penstock.agents.policies import FAIL, letter_topic
+from penstock.agents.derived.steps import TableAggregate, tables_of
+from penstock.agents.event_time.clocks import Watermark
+from penstock.agents.failing.policies import FAIL, letter_topic
 from penstock.agents.stage import StageSpec
-from penstock.agents.table_steps import TableAggregate, tables_of
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import label_of, name_of
 from penstock.pipelines.topology import GroupTopology, Topology

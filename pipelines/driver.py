@@ -10,13 +10,13 @@ from typing import Any, Generic, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.block import Record
-from penstock.agents.everywhere import GlobalFeed
 from penstock.agents.group import GroupRuntime
 from penstock.agents.group_spec import GroupSpec
+from penstock.agents.keyed.everywhere import GlobalFeed
+from penstock.agents.keyed.sourced import SourceRestore
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.agents.operators import milliseconds
 from penstock.agents.partitioner import Partitioner
-from penstock.agents.sourced import SourceRestore
 from penstock.agents.topics import Topic
 from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
 from penstock.pipelines.driven import DrivenGroup, FaultPoint, Killed, Mine

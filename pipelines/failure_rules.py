@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from penstock.agents import steps as s
-from penstock.agents.policies import letter_topic
+from penstock.agents.failing.policies import letter_topic
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, name_of
 from penstock.pipelines.problems import Problem

@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from penstock.agents import steps as s
-from penstock.agents.event_time import Clock, Watermark
+from penstock.agents.event_time.clocks import Clock, Watermark
+from penstock.agents.failing.policies import FAIL, DeadLetter, Policy, letter_topic, resolved
 from penstock.agents.location import Location, caller
-from penstock.agents.policies import FAIL, DeadLetter, Policy, letter_topic, resolved
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, python_type
 from penstock.pipelines.global_table import GlobalTable

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from penstock.agents import table_steps as t
+from penstock.agents.derived import steps as t
 from penstock.agents.steps import UNKNOWN, Step
 from penstock.pipelines.annotations import codec, given, label_of, present, python_type, returned
 from penstock.pipelines.table import Table

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from penstock.agents.join_steps import StreamJoin
+from penstock.agents.joins.steps import StreamJoin
 from penstock.pipelines.annotations import MISSING, codec, name_of
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import Topology

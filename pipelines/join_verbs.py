@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from penstock.agents import steps as s
-from penstock.agents.join_records import open_table
-from penstock.agents.join_steps import Kind, StreamJoin
+from penstock.agents.derived.steps import WaitingJoin
+from penstock.agents.failing.policies import Policy
+from penstock.agents.joins.records import open_table
+from penstock.agents.joins.steps import Kind, StreamJoin
+from penstock.agents.joins.waiting import waiting_table
 from penstock.agents.location import caller
-from penstock.agents.policies import Policy
-from penstock.agents.table_steps import WaitingJoin
-from penstock.agents.waiting import waiting_table
-from penstock.agents.window_steps import Late
+from penstock.agents.windows.steps import Late
 from penstock.pipelines.annotations import MISSING, codec, given, label_of, returned
 from penstock.pipelines.table import Table
 from penstock.tables.join_window import JoinWindow

@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.agents import steps as s
-from penstock.agents.keyed_steps import Distinct, Process
+from penstock.agents.failing.policies import Policy
+from penstock.agents.keyed.process import ProcessContext, timer_table
+from penstock.agents.keyed.steps import Distinct, Process
 from penstock.agents.location import caller
-from penstock.agents.policies import Policy
-from penstock.agents.process import ProcessContext, timer_table
 from penstock.pipelines.annotations import codec, element, given, label_of, present, python_type, returned
 from penstock.tables.serdes import Serde
 from penstock.tables.sets import MEMBER

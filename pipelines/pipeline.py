@@ -1,7 +1,7 @@
 """The pipeline: the one value that is checked, drawn, tested and run."""
 
+from penstock.agents.failing.policies import FAIL, Policy
 from penstock.agents.location import Location, caller
-from penstock.agents.policies import FAIL, Policy
 from penstock.pipelines.group import Group
 from penstock.pipelines.topology import Topology
 from penstock.tables.checkpoint import Delivery

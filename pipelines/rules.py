@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from penstock.agents import steps as s
-from penstock.agents import table_steps as t
-from penstock.agents.keyed_steps import Process
+from penstock.agents.derived import steps as t
+from penstock.agents.keyed.steps import Process
 from penstock.agents.location import Location
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import MISSING, codec, label_of, name_of

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.columns import Columns
+from penstock.agents.failing.policies import Policy, resolved
 from penstock.agents.location import caller
-from penstock.agents.policies import Policy, resolved
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
 from penstock.pipelines.global_table import GlobalTable

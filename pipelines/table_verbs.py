@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.agents import steps as s
-from penstock.agents import table_steps as t
+from penstock.agents.derived import steps as t
 from penstock.agents.location import caller
 from penstock.pipelines.annotations import codec, given, label_of, optional, present, python_type, returned
 from penstock.tables.serdes import Serde

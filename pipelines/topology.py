@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from penstock.agents import steps as s
+from penstock.agents.derived.stage import changed_inputs
+from penstock.agents.derived.steps import ForeignJoin, TableAggregate, kept, tables_of
+from penstock.agents.failing.policies import FAIL, Policy, letter_topic
 from penstock.agents.location import Location
-from penstock.agents.policies import FAIL, Policy, letter_topic
 from penstock.agents.stage import Inlet, StageSpec
-from penstock.agents.table_stage import changed_inputs
-from penstock.agents.table_steps import ForeignJoin, TableAggregate, kept, tables_of
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec
 from penstock.tables.checkpoint import Delivery

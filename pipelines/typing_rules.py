@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from penstock.agents import steps as s
-from penstock.agents.table_steps import TableAggregate
+from penstock.agents.derived.steps import TableAggregate
 from penstock.pipelines.annotations import label_of, name_of, python_type, returned
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import Topology

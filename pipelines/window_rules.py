@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from penstock.agents import steps as s
-from penstock.agents.event_time import StreamTime, Watermark
-from penstock.agents.timing import Timing, keeps_time
-from penstock.agents.window_steps import WindowAggregate
+from penstock.agents.event_time.clocks import StreamTime, Watermark
+from penstock.agents.event_time.timing import Timing, keeps_time
+from penstock.agents.windows.steps import WindowAggregate
 from penstock.pipelines.annotations import MISSING, codec
 from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import Topology

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.location import caller
-from penstock.agents.window_steps import Late, WindowAggregate
+from penstock.agents.windows.steps import Late, WindowAggregate
 from penstock.pipelines.annotations import codec, given, label_of, python_type, returned
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaError
 
 from penstock.agents.block import Record
-from penstock.agents.errors import RecordError
-from penstock.agents.faust_topics import Admin, TopicMissing, unreachable
+from penstock.agents.failing.errors import RecordError
+from penstock.agents.faust.topics import Admin, TopicMissing, unreachable
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError

@@ -9,10 +9,10 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.protocol.metadata import MetadataRequest
 
-from penstock.agents.faust_client import SteadyClient
-from penstock.agents.faust_fetch import fetched_batches
-from penstock.agents.faust_fetcher import ColumnConsumer
-from penstock.agents.faust_producer import BatchWriter, TransactionalProducer
+from penstock.agents.faust.client import SteadyClient
+from penstock.agents.faust.fetch import fetched_batches
+from penstock.agents.faust.fetcher import ColumnConsumer
+from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
 from penstock.deploy import BrokerServer, create_topics
 from penstock.pipelines import Topic
 from tests.broker.brokers import EMBEDDED

@@ -11,8 +11,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from penstock.agents.faust_failures import TransactionTimedOut, explain
-from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.agents.faust.failures import TransactionTimedOut, explain
+from penstock.agents.faust.transaction import KafkaTransaction
 from penstock.agents.slot import SlotTaken
 from penstock.deploy import BrokerServer, KafkaServer, Slot, Supervisor, create_topics
 from penstock.deploy.kafka import KafkaCluster

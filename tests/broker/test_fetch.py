@@ -16,9 +16,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from faust.transport.drivers import aiokafka as driver
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.faust_coordinator import StableConsumer, StableCoordinator
-from penstock.agents.faust_fetch import FetchThread, fetched_batches
-from penstock.agents.faust_producer import BatchWriter, TransactionalProducer
+from penstock.agents.faust.coordinator import StableConsumer, StableCoordinator
+from penstock.agents.faust.fetch import FetchThread, fetched_batches
+from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
 
 pytestmark = pytest.mark.kafka
 

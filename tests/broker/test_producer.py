@@ -19,10 +19,10 @@ from aiokafka.errors import (
 )
 
 from penstock.agents.batch import RecordTooLarge
-from penstock.agents.faust_coordinator import StableConsumer, StableCoordinator
-from penstock.agents.faust_fetch import fetched_batches
-from penstock.agents.faust_producer import FENCED, BatchWriter, TransactionalProducer
-from penstock.agents.faust_protocol import FencedOffsetCommit, StableOffsetFetch, UnstableOffsetCommit
+from penstock.agents.faust.coordinator import StableConsumer, StableCoordinator
+from penstock.agents.faust.fetch import fetched_batches
+from penstock.agents.faust.producer import FENCED, BatchWriter, TransactionalProducer
+from penstock.agents.faust.protocol import FencedOffsetCommit, StableOffsetFetch, UnstableOffsetCommit
 
 pytestmark = pytest.mark.kafka
 

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import pytest
 from aiokafka import TopicPartition
 
-from penstock.agents.faust_coordinator import StableConsumer
-from penstock.agents.faust_outputs import AtLeastOnceTransaction
-from penstock.agents.faust_transaction import KafkaTransaction
+from penstock.agents.faust.coordinator import StableConsumer
+from penstock.agents.faust.outputs import AtLeastOnceTransaction
+from penstock.agents.faust.transaction import KafkaTransaction
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.deploy import KafkaServer, create_topics, read_topic
 from penstock.pipelines import Delivery, Topic

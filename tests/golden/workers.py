@@ -6,11 +6,11 @@ A worker has a disk of its own, which outlives it. Partition numbers are dealt o
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from penstock.agents.everywhere import GlobalFeed
 from penstock.agents.group import GroupRuntime
+from penstock.agents.keyed.everywhere import GlobalFeed
+from penstock.agents.keyed.sourced import SourceRestore
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.agents.partitioner import Partitioner
-from penstock.agents.sourced import SourceRestore
 from penstock.agents.topics import Topic
 from penstock.pipelines import Pipeline
 from penstock.pipelines.compiling import compile_group, declared_partitions

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agents.batch import RecordBatch, RecordTooLarge
-from penstock.agents.faust_fetch import take
-from penstock.agents.faust_producer import BatchWriter, TransactionalProducer
+from penstock.agents.faust.fetch import take
+from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
 
 TP = TopicPartition("topic", 3)
 

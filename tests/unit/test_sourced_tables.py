@@ -5,8 +5,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from penstock.agents.keyed.sourced import SourceRestore
 from penstock.agents.memory import Row
-from penstock.agents.sourced import SourceRestore
 from penstock.pipelines import AgentStream, Group, Pipeline, RecordError, Topic, TopologyDriver
 from penstock.pipelines.describing import describe
 

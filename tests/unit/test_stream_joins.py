@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.agents import timed
+from penstock.agents.event_time import timed
 from penstock.pipelines import (
     Group,
     JoinWindow,

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.event_time import Told
-from penstock.agents.watermarks import HEADER, lowest, pack, unpack, without_control
+from penstock.agents.event_time.clocks import Told
+from penstock.agents.event_time.watermarks import HEADER, lowest, pack, unpack, without_control
 from penstock.pipelines import (
     EveryUpdate,
     Hopping,

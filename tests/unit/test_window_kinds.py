@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.agents import timed
+from penstock.agents.event_time import timed
 from penstock.pipelines import (
     Count,
     CountWindow,

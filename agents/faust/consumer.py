@@ -1,0 +1,180 @@
+"""Faust's consumer, carrying whole batches: one message is what a poll brought of a topic."""
+
+import asyncio
+import time
+from typing import Any
+
+from faust import Schema
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types.tuples import TP, ConsumerMessage
+from mode import Service
+
+from penstock.agents.batch import RecordBatch
+from penstock.agents.faust.fetch import FetchThread
+from penstock.agents.pace import NEVER
+
+
+class BatchSchema(Schema):
+    """The value of a message is its batches: Faust has nothing to decode. A public hook: `app.topic(schema=...)`."""
+
+    def compile(self, app: Any, **kwargs: Any) -> Any:
+        """The decoder Faust's conductor calls for each message."""
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return create_event(None, message.value, None, message)
+
+        return decode
+
+
+class BatchConsumer(driver.Consumer):
+    """Hands batches to the agents' queues; progress, commits and seeks are the checkpoint's."""
+
+    def _new_consumer_thread(self) -> FetchThread:
+        return FetchThread(self, loop=self.loop, beacon=self.beacon)
+
+    def on_init_dependencies(self) -> Any:
+        """The checkpointer is a child: children stop after `on_stop`, so the last checkpoint still has its producer."""
+        return [*super().on_init_dependencies(), self.app.checkpointer]
+
+    # ---- progress: every way in which Faust commits leads to the checkpoint
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Take a checkpoint."""
+        return await self.app.checkpointer.run()  # type: ignore[no-any-return]
+
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Take a checkpoint."""
+        return await self.app.checkpointer.run()  # type: ignore[no-any-return]
+
+    async def wait_empty(self) -> None:
+        """Finish the batch in flight and take a checkpoint."""
+        await self.app.checkpointer.run()
+
+    async def on_task_error(self, exc: BaseException) -> None:
+        """A task failed. Stock commits here what the failed task had taken; we commit nothing any more."""
+        self.app.checkpointer.fail(exc)
+
+    @Service.task
+    async def _commit_handler(self) -> None:
+        """Replaces Faust's task of this name."""
+        checkpointer, runtime, due = self.app.checkpointer, self.app.runtime, self.app.runtime.checkpoint_due
+        pace, ended, worked, done = checkpointer.pace, time.monotonic(), 0.0, 0
+        while not self.should_stop:
+            await self.wait(due.wait(), timeout=pace.least)
+            runtime.ask(done + pace.many)
+            if not due.is_set() and pace.most > pace.least:
+                await self.wait(due.wait(), timeout=pace.most - pace.least)
+            runtime.ask(NEVER)
+            started = time.monotonic()
+            if await checkpointer.run():
+                pace.taken(time.monotonic() - started, started - ended, runtime.worked - worked)
+            else:
+                pace.idle()
+            ended, worked, done = time.monotonic(), runtime.worked, runtime.records
+
+    def on_buffer_full(self, tp: Any) -> None:
+        """Nothing: a full queue makes `_drain_messages` wait, which holds back all partitions alike.
+
+        Stock leaves the partition's records where they were fetched to. aiokafka asks a broker for nothing more while
+        records of one of its partitions lie there, so all others would wait for this one, 0.1 s each time.
+        """
+
+    def on_buffer_drop(self, tp: Any) -> None:
+        """Nothing, see `on_buffer_full`."""
+
+    async def perform_seek(self) -> None:
+        """Go to the committed offsets; where nothing is committed, to the beginning."""
+        progress = self.app.runtime.progress = {}
+        for tp, offset in (await self._thread.seek_to_committed_offsets()).items():
+            self._read_offset[ensure_TP(tp)] = offset
+            if offset is not None:
+                progress[tp.topic, tp.partition] = offset
+
+    # ---- rebalance
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Finish the batch in flight, checkpoint it, and only then let Faust drop its bookkeeping."""
+        app = self.app
+        try:
+            app.watch.reading = False
+            self.stop_flow()
+            app.flow_control.suspend()  # agents take no further batch
+            app.flow_control.clear()  # queued ones are dropped; nothing of them is staged
+            await app.checkpointer.revoke()
+        except Exception as exc:  # aiokafka would only log it and go on
+            app.checkpointer.fail(exc)
+            await app.crash(exc)
+        await super().on_partitions_revoked(revoked)
+
+    # ---- the batch path
+
+    def _to_message(self, tp: Any, batches: list[RecordBatch]) -> ConsumerMessage:
+        first = batches[0]
+        return ConsumerMessage(
+            tp.topic, tp.partition, first.start, None, None, None, None, batches, None, 0, 0, tp,
+            generation_id=first.generation,
+        )  # fmt: skip
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Poll, and put the batches on the queues of their agents, those of a topic as one message: at low rates the
+        messages cost more than the records. A full queue makes this wait."""
+        app = self.app
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                batches, active = await self._wait_next_records(1.0)
+                await asyncio.sleep(0)
+                if not batches or self.should_stop or not self.flow_active:
+                    continue  # a flow that was stopped always goes on with a recovery, which seeks
+                found: dict[str, list[RecordBatch]] = {}
+                for tp, batch in batches.items():
+                    if not self.flow_active or batch.generation != app.consumer_generation_id:
+                        break
+                    if await self._taken(ensure_TP(tp), batch, active):
+                        found.setdefault(tp.topic, []).append(batch)
+                for topic, several in found.items():
+                    # Stock wraps this call in four tasks per message.
+                    await self.callback(self._to_message(TP(topic, several[0].partition), several))
+        except self.consumer_stopped_errors:
+            if not app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not app.should_stop:
+                raise
+        except Exception as exc:
+            app.checkpointer.fail(exc)
+            await app.crash(exc)
+            raise
+
+    async def _taken(self, tp: Any, batch: RecordBatch, active: Any) -> bool:
+        """Whether a batch is for an agent. One of a changelog is not, and goes to the recovery."""
+        if active is not None and tp not in active:
+            return False
+        if self._is_changelog_tp(tp):
+            await self.app.tables.recovery.apply(tp, batch)
+            return False
+        expected = self._read_offset[tp]
+        if expected is not None and batch.start != expected:
+            # A gap here would be a loss, an overlap a duplicate: stop before either.
+            raise RuntimeError(
+                f"{tp.topic}[{tp.partition}]: the broker went on at offset {batch.start}, and group "
+                f"{self.app.conf.id} stands at {expected}. If retention deleted what lies between, reset its offset"
+            )
+        self._read_offset[tp] = batch.next
+        self.app.monitor.track_tp_end_offset(tp, self.highwater(tp) or 0)
+        return True
+
+
+class AdminProducer(driver.Producer):
+    """Faust's own producer: admin requests, nothing of the pipeline."""
+
+    def _settings_extra(self) -> dict[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class BatchTransport(driver.Transport):
+    """Faust's aiokafka transport with the classes above."""
+
+    Consumer = BatchConsumer
+    Producer = AdminProducer
