@@ -88,7 +88,7 @@ class Changelogs:
             )
         at, end = (topic, partition), ends[topic, partition] if until is None else until
         async with self._new_reader() as reader:  # its own: a new assignment would find the last one's buffers
-            position = (await reader.seek({at: 0}))[at]
+            position = (await reader.begin({at: 0}))[at]
             while position < end:
                 batches = await reader.batches(STUCK_SECONDS)
                 if not batches:

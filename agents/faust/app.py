@@ -226,9 +226,9 @@ class GroupApp(faust.App):
 
     _watch: Watch | None
 
-    def reader(self) -> PartitionReader:
-        """A reader of partitions beside the group."""
-        return PartitionReader(self.servers, self._security)
+    def reader(self, **settings: Any) -> PartitionReader:
+        """A reader of partitions: for the worker's own and for those beside the group."""
+        return PartitionReader(self.servers, self._security, **settings)
 
     def _add_stage(self, stage: StageSpec) -> None:
         topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)

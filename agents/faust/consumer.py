@@ -11,7 +11,7 @@ from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.faust.fetch import FetchThread
+from penstock.agents.faust.group_consumer import GroupConsumer
 from penstock.agents.pace import NEVER
 
 
@@ -28,11 +28,8 @@ class BatchSchema(Schema):
         return decode
 
 
-class BatchConsumer(driver.Consumer):
+class BatchConsumer(GroupConsumer):
     """Hands batches to the agents' queues; progress, commits and seeks are the checkpoint's."""
-
-    def _new_consumer_thread(self) -> FetchThread:
-        return FetchThread(self, loop=self.loop, beacon=self.beacon)
 
     def on_init_dependencies(self) -> Any:
         """The checkpointer is a child: children stop after `on_stop`, so the last checkpoint still has its producer."""
@@ -75,11 +72,8 @@ class BatchConsumer(driver.Consumer):
             ended, worked, done = time.monotonic(), runtime.worked, runtime.records
 
     def on_buffer_full(self, tp: Any) -> None:
-        """Nothing: a full queue makes `_drain_messages` wait, which holds back all partitions alike.
-
-        Stock leaves the partition's records where they were fetched to. aiokafka asks a broker for nothing more while
-        records of one of its partitions lie there, so all others would wait for this one, 0.1 s each time.
-        """
+        """Nothing: a full queue makes `_drain_messages` wait, which holds back all partitions alike. Stock leaves the
+        partition's records where they were read to, and all others of their broker would wait for them."""
 
     def on_buffer_drop(self, tp: Any) -> None:
         """Nothing, see `on_buffer_full`."""
@@ -87,7 +81,7 @@ class BatchConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Go to the committed offsets; where nothing is committed, to the beginning."""
         progress = self.app.runtime.progress = {}
-        for tp, offset in (await self._thread.seek_to_committed_offsets()).items():
+        for tp, offset in (await self.seek_to_committed_offsets()).items():
             self._read_offset[ensure_TP(tp)] = offset
             if offset is not None:
                 progress[tp.topic, tp.partition] = offset

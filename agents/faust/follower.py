@@ -37,7 +37,7 @@ class Follower(Service):
         self._reader = reader = await self.app.reader().__aenter__()
         ends = await reader.ends(feed.positions())
         feed.fit(ends)
-        feed.skip(await reader.seek(feed.positions()))
+        feed.skip(await reader.begin(feed.positions()))
         records = 0
         while any(position < ends[at] for at, position in feed.positions().items()) and not self.app.should_stop:
             records += await self._read(reader, feed)

@@ -135,11 +135,11 @@ class BatchRecovery(Recovery):
         await self._prepare(self.active_tps | self.standby_tps)
         parts = {tp: self.part(tp) for tp in self.active_tps | self.standby_tps}
         tps = [TopicPartition(*tp) for tp in parts]
-        ids = await self._got(consumer._thread.topic_ids({tp.topic for tp in tps}))
+        ids = await self._got(consumer.reader.topic_ids({tp.topic for tp in tps}))
         first = await self._got(consumer.earliest_offsets(*tps))
         # The high watermark, not the last stable offset: a commit's offsets and its changelog markers are separate
         # writes, and the last stable offset may lie before records whose source offsets are committed already.
-        ends = await self._got(consumer._thread.end_offsets_uncommitted(tps))
+        ends = await self._got(consumer.reader.high_watermarks(tps))
         begin = {}
         for tp, part in parts.items():
             if part.follow(ids.get(tp.topic, "")):
@@ -156,7 +156,7 @@ class BatchRecovery(Recovery):
         app.flow_control.resume()
         consumer.resume_flow()
         self._bulk, self._replayed = True, 0
-        consumer._thread.fetch_at_once(min(FETCH_BYTES, FETCHED_BYTES // len(parts)))
+        before = consumer.reader.fetch_at_once(min(FETCH_BYTES, FETCHED_BYTES // len(parts)))
         await app._fetcher.maybe_start()
 
         def left() -> int:
@@ -168,7 +168,7 @@ class BatchRecovery(Recovery):
             await self._until(left, total, started)
         finally:
             self._bulk = False
-            consumer._thread.fetch_at_once(None)
+            consumer.reader.fetch_at_once(before)
         consumer.pause_partitions(self.active_tps - self.standby_tps)
         await self.settle()
         await asyncio.gather(*(asyncio.wrap_future(self._threads.submit(part.settle)) for part in parts.values()))
@@ -180,7 +180,7 @@ class BatchRecovery(Recovery):
 
     async def _catch_up(self) -> None:
         """Tables that are read straight from their topics, up to where the group stands."""
-        committed = await self._got(self.app.consumer._thread.seek_to_committed_offsets())
+        committed = await self._got(self.app.consumer.seek_to_committed_offsets())
         restore = SourceRestore(self.app.runtime, {(tp.topic, tp.partition): at for tp, at in committed.items()})
         if restore.ends:
             self._abandoned, self._catching = False, asyncio.ensure_future(self._read(restore))
@@ -195,7 +195,7 @@ class BatchRecovery(Recovery):
         started = moved = time.monotonic()
         log.info("recovery: %d partitions of tables are read from their topics", len(restore.ends))
         async with self.app.reader() as reader:
-            restore.skip(await reader.seek(restore.starts))
+            restore.skip(await reader.begin(restore.starts))
             while (behind := restore.starts) and not self._abandoned:
                 for batch in await reader.batches(READ_SECONDS):
                     if not self._abandoned:

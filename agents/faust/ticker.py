@@ -47,13 +47,11 @@ class Ticker(Service):
 
     async def _once(self) -> None:
         app = self.app
-        thread = getattr(app.consumer, "_thread", None)
-        consumer = getattr(thread, "_consumer", None)
-        coordinator = getattr(consumer, "_coordinator", None)
+        coordinator = getattr(getattr(app.consumer, "_thread", None), "coordinator", None)
         if coordinator is None or not app.watch.reading or coordinator.generation != app.consumer_generation_id:
             return
         owner = Owner(coordinator.generation, coordinator.member_id)
-        positions, behind = self._positions(consumer)
+        positions, behind = self._positions(app.consumer)
         await app.runtime.tick(owner, positions, behind)
 
     def _positions(self, consumer: Any) -> tuple[dict[Partition, int | None], set[Partition]]:
@@ -65,16 +63,9 @@ class Ticker(Service):
                 continue
             at = tp.topic, tp.partition
             positions[at] = app.runtime.progress.get(at)
-            end = consumer.last_stable_offset(tp)
+            end = consumer.reader.end(tp)
             # Without a record and without a commit there is no progress: an empty partition ends where it begins.
-            reached = positions[at] if positions[at] is not None else _position(consumer, tp)
+            reached = positions[at] if positions[at] is not None else consumer.reader.position(tp)
             if end is None or reached is None or reached < end or at in app.runtime.working:
                 behind.add(at)
         return positions, behind
-
-
-def _position(consumer: Any, tp: Any) -> int | None:
-    """Where the consumer stands, before anything was processed."""
-    assignment = consumer._subscription.subscription.assignment
-    state = assignment.state_value(tp) if assignment is not None else None
-    return state.position if state is not None and state.has_valid_position else None

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 
+from penstock.agents.faust.protocol import TopicIds, ids_of
 from penstock.agents.faust.security import why_unreachable
 from penstock.agents.group_spec import GroupSpec
 from penstock.agents.security import PLAINTEXT, Security
@@ -193,3 +194,26 @@ def _compare(wanted: Mapping[str, int | None], actual: Mapping[str, int], why: s
                 f"topic {name!r} has {actual[name]} partitions on the broker and {why} {count}. Keys would meet on "
                 "other partitions than their state: declare the count it has, or make the topic anew"
             )
+
+
+async def topic_ids(consumer: Any, topics: Collection[str]) -> dict[str, str]:
+    """Return the ids of topics, by which one that was made anew under its name is known.
+
+    Args:
+        consumer: A started AIOKafkaConsumer.
+        topics: Names; those that the broker does not know, and all with a broker before Kafka 2.8, are left out.
+
+    Raises:
+        KafkaError: No broker answers within the request timeout.
+    """
+    loop, client = asyncio.get_running_loop(), consumer._client
+    deadline = loop.time() + consumer._request_timeout_ms / 1000
+    while True:
+        try:
+            return ids_of(await client.send(client.get_random_node(), TopicIds(topics)))
+        except IncompatibleBrokerVersion:
+            return {}
+        except KafkaError as exc:
+            if not exc.retriable or loop.time() > deadline:
+                raise
+            await asyncio.sleep(consumer._retry_backoff_ms / 1000)

@@ -76,7 +76,7 @@ class Watch(Service):
 
     def _coordinator(self) -> Any:
         thread = getattr(self.app.consumer, "_thread", None)
-        found = getattr(getattr(thread, "_consumer", None), "_coordinator", None)
+        found = getattr(thread, "coordinator", None)
         return found if hasattr(found, "answered") else None
 
     def _check_member(self, coordinator: Any, now: float) -> None:
@@ -113,12 +113,12 @@ class Watch(Service):
     def _behind(self) -> list[str]:
         """Partitions with committed records that were not processed."""
         app = self.app
-        consumer, progress = app.consumer._thread._consumer, app.runtime.progress
+        consumer, progress = app.consumer, app.runtime.progress
         found = []
         for tp in consumer.assignment():
             if tp.topic in app.tables.changelog_topics:
                 continue
-            end = consumer.last_stable_offset(tp)
+            end = consumer.reader.end(tp)
             at = progress.get((tp.topic, tp.partition))
             if at is None and (batch := app.runtime.working.get((tp.topic, tp.partition))):
                 at = batch.start  # the first one, where nothing was committed before

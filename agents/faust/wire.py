@@ -151,7 +151,7 @@ class WireRecords:
 
     __slots__ = ("_at", "_data", "_end", "_old")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._data, self._at, self._end = memoryview(data), 0, 0
         self._old: MemoryRecords | None = None
         self._look()

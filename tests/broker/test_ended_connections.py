@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 import uvloop
-from aiokafka import AIOKafkaConsumer, TopicPartition, errors
+from aiokafka import TopicPartition, errors
 from aiokafka.protocol.metadata import MetadataRequest
 
 from penstock.agents.faust.client import SteadyClient
-from penstock.agents.faust.fetch import fetched_batches
-from penstock.agents.faust.fetcher import ColumnConsumer
 from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
+from penstock.agents.faust.reader import PartitionReader
 from penstock.deploy import BrokerServer, create_topics
 from penstock.pipelines import Topic
 from tests.broker.brokers import EMBEDDED
@@ -52,12 +51,10 @@ def end(client: Any) -> None:
         connection._writer = Ended(connection._writer)
 
 
-async def reading(bootstrap: str) -> Any:
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    consumer.__class__ = ColumnConsumer
-    await consumer.start()
-    consumer.assign([TP])
-    return consumer
+async def reading(bootstrap: str) -> PartitionReader:
+    reader = await PartitionReader([bootstrap]).start()
+    await reader.begin({TP: 0})
+    return reader
 
 
 async def write(bootstrap: str, producer: TransactionalProducer, value: bytes) -> None:
@@ -73,9 +70,9 @@ def test_a_request_on_an_ended_connection_is_an_error_of_it(server: str) -> None
     async def main() -> None:
         with BrokerServer() as broker:
             await create_topics(broker.bootstrap, [numbers])
-            consumer = await reading(broker.bootstrap)
+            reader = await reading(broker.bootstrap)
             try:
-                client = consumer._client
+                client = reader._client
                 assert type(client) is SteadyClient
                 node = client.get_random_node()
                 await client.send(node, MetadataRequest([]))
@@ -84,7 +81,7 @@ def test_a_request_on_an_ended_connection_is_an_error_of_it(server: str) -> None
                     await client.send(node, MetadataRequest([]))
                 await client.send(node, MetadataRequest([]))  # by a new one
             finally:
-                await consumer.stop()
+                await reader.stop()
 
     run(main())
 
@@ -93,7 +90,7 @@ def test_reading_and_writing_go_on_after_their_connections_end(server: str) -> N
     async def main() -> None:
         with BrokerServer() as broker:
             await create_topics(broker.bootstrap, [numbers])
-            consumer = await reading(broker.bootstrap)
+            reader = await reading(broker.bootstrap)
             producer = TransactionalProducer(bootstrap_servers=broker.bootstrap, transactional_id="t")
             await producer.start()
             try:
@@ -101,31 +98,13 @@ def test_reading_and_writing_go_on_after_their_connections_end(server: str) -> N
                     await write(broker.bootstrap, producer, b"%d" % n)
                     found: dict[Any, Any] = {}
                     while not (TP in found and found[TP].values):
-                        found = await fetched_batches(consumer._fetcher, None, 10.0, None)
+                        found = await reader.fetch(None, 10.0)
                         assert found, "nothing came within 10 s"
                     assert found[TP].values == [b"%d" % n]
-                    end(consumer._client)
+                    end(reader._client)
                     end(producer.client)
             finally:
                 await producer.stop()
-                await consumer.stop()
-
-    run(main())
-
-
-def test_a_fetching_task_that_ended_is_told(server: str) -> None:
-    async def main() -> None:
-        with BrokerServer() as broker:
-            await create_topics(broker.bootstrap, [numbers])
-            consumer = await reading(broker.bootstrap)
-            try:
-                fetcher = consumer._fetcher
-                fetcher._get_actions_per_node = lambda assignment: 1 / 0
-                await asyncio.wait([fetcher._fetch_task], timeout=10)
-                with pytest.raises(errors.KafkaError, match="Unexpected error during data retrieval"):
-                    await fetched_batches(fetcher, None, 1.0, None)
-            finally:
-                consumer._fetcher._fetch_task = asyncio.ensure_future(asyncio.sleep(0))
-                await consumer.stop()
+                await reader.stop()
 
     run(main())

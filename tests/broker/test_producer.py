@@ -20,9 +20,9 @@ from aiokafka.errors import (
 
 from penstock.agents.batch import RecordTooLarge
 from penstock.agents.faust.coordinator import StableConsumer, StableCoordinator
-from penstock.agents.faust.fetch import fetched_batches
 from penstock.agents.faust.producer import FENCED, BatchWriter, TransactionalProducer
 from penstock.agents.faust.protocol import FencedOffsetCommit, StableOffsetFetch, UnstableOffsetCommit
+from penstock.agents.faust.reader import PartitionReader
 
 pytestmark = pytest.mark.kafka
 
@@ -103,13 +103,11 @@ async def write(producer: Any, tp: TopicPartition, *values: bytes) -> None:
 async def read(names: Names, tp: TopicPartition, level: str = "read_committed") -> list[bytes | None]:
     """Every value up to the end of the log, once all transactions on it are decided."""
     values: list[bytes | None] = []
-    async with AIOKafkaConsumer(bootstrap_servers=names.bootstrap, isolation_level=level) as consumer:
-        consumer.assign([tp])
-        await consumer.seek_to_beginning(tp)
-        async with AIOKafkaConsumer(bootstrap_servers=names.bootstrap) as other:
-            end = (await other.end_offsets([tp]))[tp]
-        while await consumer.position(tp) < end:
-            found = await fetched_batches(consumer._fetcher, None, LIMIT, None)
+    async with PartitionReader([names.bootstrap], committed=level == "read_committed") as reader:
+        end = (await reader.high_watermarks([tp]))[tp]
+        await reader.begin({tp: 0})
+        while (reader.position(tp) or 0) < end:
+            found = await reader.fetch(None, LIMIT, None)
             assert found, "the log's end was not reached within the limit"
             values += found[tp].values
     return values

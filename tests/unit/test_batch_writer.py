@@ -1,4 +1,4 @@
-"""What of fetching and writing needs no broker: batches of rows, and fetch responses that a live log seldom gives."""
+"""What of writing needs no broker: batches of rows."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -7,16 +7,11 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
-from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.agents.batch import RecordBatch, RecordTooLarge
-from penstock.agents.faust.fetch import take
+from penstock.agents.batch import RecordTooLarge
 from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
 
 TP = TopicPartition("topic", 3)
@@ -162,110 +157,3 @@ def test_a_topic_may_be_compressed_in_another_way_than_the_rest() -> None:
         await producer.stop()
 
     run(main())
-
-
-# ---- fetching
-
-
-def wire(base: int, offsets: list[int], last: int | None = None) -> bytes:
-    """A record batch as a broker stores it: compaction keeps its first and last offset and leaves holes."""
-    builder = DefaultRecordBatchBuilder(
-        2, 0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1, batch_size=1 << 20
-    )
-    for offset in offsets:
-        builder.append(offset - base, 1000 + offset, b"k%d" % offset, b"v%d" % offset, [])
-    assert last is None or last == offsets[-1]
-    return base.to_bytes(8, "big") + bytes(builder.build())[8:]
-
-
-def fetched(data: bytes, position: int) -> Any:
-    """A fetch response for a consumer that stands at `position`."""
-    assignment = Assignment({TP})
-    assignment.state_value(TP).seek(position)
-    records = PartitionRecords(TP, MemoryRecords(data), [], position, None, None, True, READ_COMMITTED)
-    return FetchResult(TP, assignment=assignment, partition_records=records, backoff=0)
-
-
-def position(result: Any) -> int:
-    """Where the consumer stands."""
-    found: int = result._assignment.state_value(TP).position
-    return found
-
-
-def check(batch: RecordBatch | None, start: int, next_: int, offsets: Any) -> None:
-    """The batch covers `[start, next_)` with records at `offsets`."""
-    assert batch is not None
-    assert (batch.topic, batch.partition, batch.start, batch.next) == ("topic", 3, start, next_)
-    assert batch.offsets == offsets
-    assert batch.keys == [b"k%d" % offset for offset in offsets]
-    assert batch.values == [b"v%d" % offset for offset in offsets]
-    assert batch.timestamps == [1000 + offset for offset in offsets]
-    assert batch.headers is None
-
-
-def test_a_compacted_log_has_holes_inside_and_between_batches() -> None:
-    """The offsets become a list where they are not dense, and the covered range has no hole."""
-
-    async def main() -> None:
-        data = wire(10, [11, 12]) + wire(13, [13, 14]) + wire(15, [15, 18]) + wire(30, [30, 31])
-        check(take(fetched(data, 10), None), 10, 32, [11, 12, 13, 14, 15, 18, 30, 31])
-        check(take(fetched(data, 14), None), 14, 32, [14, 15, 18, 30, 31])
-        check(take(fetched(data, 10), 3), 10, 15, range(11, 15))
-        check(take(fetched(wire(0, [0, 1]) + wire(5, [5, 6]), 0), None), 0, 7, [0, 1, 5, 6])
-
-    run(main())
-
-
-def test_a_response_is_taken_in_parts() -> None:
-    """Under a limit the rest stays for the next call, and the position follows."""
-
-    async def main() -> None:
-        result = fetched(wire(0, [0, 1, 2]) + wire(3, [3, 4]) + wire(5, [5]), 0)
-        check(take(result, 1), 0, 3, range(3))
-        assert position(result) == 3
-        assert result.has_more()
-        check(take(result, 3), 3, 6, range(3, 6))
-        assert position(result) == 6
-        assert not result.has_more()
-        assert take(result, 3) is None
-
-    run(main())
-
-
-def test_a_damaged_batch_moves_nothing() -> None:
-    """The response is given up whole, so that going on cannot skip the batch at fault."""
-
-    async def main() -> None:
-        damaged = wire(3, [3, 4])[:-3] + b"???"
-        result = fetched(wire(0, [0, 1, 2]) + damaged + wire(5, [5]), 0)
-        with pytest.raises(CorruptRecordException):
-            take(result, None)
-        assert position(result) == 0
-        assert not result.has_more()
-
-    run(main())
-
-
-@pytest.mark.parametrize("change", ["seek", "pause", "unassign"])
-def test_a_response_that_no_longer_fits_is_dropped(change: str) -> None:
-    """Positions are the assignment's: what was fetched for another one is not handed out."""
-
-    async def main() -> None:
-        result = fetched(wire(0, [0, 1, 2]), 0)
-        if change == "seek":
-            result._assignment.state_value(TP).seek(2)
-        elif change == "pause":
-            result._assignment.state_value(TP).pause()
-        else:
-            result._assignment._unassign()
-        assert take(result, None) is None
-        assert not result.has_more()
-
-    run(main())
-
-
-def test_a_batch_prints_its_place_and_not_its_contents() -> None:
-    """A line of a log file, whatever the size."""
-    batch = RecordBatch("topic", 3, 5, 9, [b"k"], [b"v"], [1], range(5, 6))
-    assert repr(batch) == "<RecordBatch topic-3 [5, 9) 1 records>"
-    assert (len(batch), batch.generation, batch.member) == (1, -1, "")

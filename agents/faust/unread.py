@@ -1,0 +1,104 @@
+"""What was fetched of a partition and not read yet: wire batches, into columns by the rules of a Kafka reader."""
+
+from collections import deque
+from typing import Any
+
+from aiokafka import TopicPartition, errors
+
+from penstock.agents.batch import RecordBatch
+from penstock.agents.faust.wire import NO_HEADERS, WireBatch, WireRecords, columns_of, concatenated
+
+_ABORT = b"\0\0"
+"""The type in the key of a control record, behind its version: the transaction was aborted."""
+
+
+class Unread:
+    """The records of one partition's answer, without those of aborted transactions.
+
+    Args:
+        tp: the partition.
+        position: offset of the first record wanted; an answer begins with the whole batch that has it.
+        records: the answer's wire batches.
+        aborted: (producer id, first offset) of aborted transactions that reach into them; none where uncommitted
+            records are wanted.
+    """
+
+    __slots__ = ("_aborted", "_aborting", "_records", "_tp", "position")
+
+    def __init__(
+        self, tp: TopicPartition, position: int, records: memoryview, aborted: list[tuple[int, int]] | None
+    ) -> None:
+        self._tp, self.position, self._records = tp, position, WireRecords(records)
+        self._aborted = None if aborted is None else deque(sorted((first, producer) for producer, first in aborted))
+        self._aborting: set[int] = set()
+
+    def __bool__(self) -> bool:
+        """Whether there is a whole wire batch left."""
+        return self._records.has_next()
+
+    def take(self, most: int | None) -> RecordBatch:
+        """Take whole wire batches and move the position behind them.
+
+        Args:
+            most: Stop after the wire batch that reaches this count of records. Soft, because a wire batch is never
+                cut; None takes all there is.
+
+        Returns:
+            The batch, possibly without records where the log holds none that are visible.
+
+        Raises:
+            CorruptRecordException: A checksum or a record is wrong. The position has not moved, and what is here must
+                be fetched again: the wire batch at fault has been passed.
+        """
+        tp, start = self._tp, self.position
+        batch = RecordBatch(tp.topic, tp.partition, start, start, [], [], [], range(0))
+        while self._records.has_next():
+            wire = self._records.next_batch()
+            if not wire.validate_crc():
+                raise errors.CorruptRecordException(f"Invalid CRC - {tp}")
+            if self._visible(wire):
+                _append(batch, wire)
+            batch.next = max(batch.next, wire.next_offset)
+            if most is not None and len(batch) >= most:
+                break
+        self.position = batch.next
+        return batch
+
+    def _visible(self, wire: Any) -> bool:
+        """Whether the records of a wire batch are for the reader: not control records, nor of an aborted transaction.
+
+        Must see each wire batch once and in order: it keeps the set of producers whose transaction is an aborted one.
+        """
+        if self._aborted is not None and wire.producer_id is not None:
+            while self._aborted and self._aborted[0][0] <= wire.base_offset:
+                self._aborting.add(self._aborted.popleft()[1])
+            if wire.is_control_batch and wire.producer_id in self._aborting and _aborts(wire):
+                self._aborting.discard(wire.producer_id)
+            if wire.is_transactional and wire.producer_id in self._aborting:
+                return False
+        return not wire.is_control_batch
+
+
+def _aborts(marker: WireBatch) -> bool:
+    keys = marker.columns(0).keys
+    return bool(keys) and keys[0] is not None and keys[0][2:4] == _ABORT
+
+
+def _append(batch: RecordBatch, wire: Any) -> None:
+    """Add the records of a wire batch to the columns, those before `batch.start` left out."""
+    added = wire.columns(batch.start) if type(wire) is WireBatch else columns_of(wire, batch.start)
+    before, count = len(batch.values), len(added.values)
+    if not count:
+        return
+    batch.offsets = concatenated(batch.offsets, added)
+    if added.headers is not None or batch.headers is not None:
+        batch.headers = [
+            *(batch.headers if batch.headers is not None else [NO_HEADERS] * before),
+            *(added.headers if added.headers is not None else [NO_HEADERS] * count),
+        ]
+    if not before:
+        batch.keys, batch.values, batch.timestamps = added.keys, added.values, added.timestamps
+    else:
+        batch.keys += added.keys
+        batch.values += added.values
+        batch.timestamps += added.timestamps
