@@ -11,7 +11,8 @@ flushed. Only the table of open files is outside it.
 
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 from weakref import WeakSet
@@ -35,6 +36,7 @@ from penstock.tables.rocks_files import (
     refuse_foreign,
 )
 from penstock.tables.rocks_marks import MARKS, Marks, families
+from penstock.tables.rocks_scan import Row, Scan
 from penstock.tables.store import Changes, StoreClosed, StoreError, StoreLocked, store_name
 
 __all__ = ["RocksStore", "RocksStores"]
@@ -44,10 +46,14 @@ OPEN_TRIES = 50
 _PASSING = ("No such file", "Column family not found")
 """A file went between being listed and being opened; the worker is just making the store."""
 
-Row = tuple[bytes, bytes]
+Opened = tuple[Rdict, Marks]
 
 _UNLOGGED = WriteOptions()
 _UNLOGGED.disable_wal = True
+
+MANY = 10_000
+"""Rows after which a load goes on in a database that was opened anew for it, which takes 10 ms, and as many at its end.
+"""
 
 
 class RocksStore:
@@ -57,15 +63,21 @@ class RocksStore:
         path: its folder.
     """
 
-    __slots__ = ("_db", "_marks", "_meta", "_position", "_read_only", "_scans", "_unsettled", "path")
+    __slots__ = (
+        "_changing", "_db", "_loaded", "_loading", "_marks", "_meta", "_open", "_position", "_read_only", "_scans",
+        "_unsettled", "path",
+    )  # fmt: skip
 
-    def __init__(self, path: Path, db: Rdict, position: int, marks: Marks, *, read_only: bool = False) -> None:
-        self.path, self._read_only = path, read_only
+    def __init__(
+        self, path: Path, db: Rdict, position: int, marks: Marks, open_again: "Callable[[bool], Opened] | None" = None
+    ) -> None:
+        self.path, self._open, self._read_only = path, open_again, open_again is None
         self._db: Rdict | None = db
         self._meta, self._marks = db.get_column_family_handle(META), marks
         self._position = position
-        self._scans: WeakSet[_Scan] = WeakSet()
-        self._unsettled = False
+        self._scans: WeakSet[Scan] = WeakSet()
+        self._unsettled = self._loading = self._changing = False
+        self._loaded = 0
 
     def __repr__(self) -> str:
         return f"<RocksStore {self.path}>"
@@ -81,8 +93,9 @@ class RocksStore:
 
     @property
     def position(self) -> int:
-        """See `Store.position`."""
-        self._live()
+        """See `Store.position`. Can be asked while another thread fills the store."""
+        if self._db is None and not self._changing:
+            raise StoreClosed(str(self.path))
         return self._position
 
     @property
@@ -116,7 +129,7 @@ class RocksStore:
 
     def scan(self, start: bytes = b"", end: bytes | None = None) -> Iterator[Row]:
         """See `Store.scan`. Holds on to the files it reads until it is exhausted or dropped, or the store closed."""
-        scan = _Scan(self, cast(Iterator[Row], self._live().items(from_key=start)), start, end)
+        scan = Scan(self, cast(Iterator[Row], self._live().items(from_key=start)), start, end)
         self._scans.add(scan)
         return scan
 
@@ -131,7 +144,7 @@ class RocksStore:
     def scan_marks(self, start: bytes = b"", end: bytes | None = None) -> Iterator[Row]:
         """See `Store.scan_marks`."""
         self._live()
-        scan = _Scan(self, self._marks.items(start), start, end)
+        scan = Scan(self, self._marks.items(start), start, end)
         self._scans.add(scan)
         return scan
 
@@ -156,30 +169,49 @@ class RocksStore:
 
     def load(self, rows: Changes, position: int, marks: Changes = ()) -> None:
         """See `Store.load`. Without RocksDB's log: a flush writes rows and position together."""
+        if self._loaded >= MANY and not self._loading and not any(self._scans):
+            self._flush()
+            self._change(loading=True)
         db, batch = self._batch(rows, marks)
-        if not self._unsettled:
-            self._unsettled = True
-            db.set_options({"disable_auto_compactions": "true"})  # once, when all is there
+        self._unsettled = True
+        self._loaded += len(batch)
         self._commit(db, batch, position, _UNLOGGED)
 
     def settle(self) -> None:
-        """See `Store.settle`."""
-        db = self._live()
+        """See `Store.settle`. A scan of a store that was filled meanwhile ends, as if the store were closed."""
+        self._live()
         if self._unsettled:
+            self._flush()
+            self._unsettled, self._loaded = False, 0
+        if self._loading:
+            self._change(loading=False)
+
+    def _flush(self) -> None:
+        """Make everything loaded durable."""
+        db = self._live()
+        try:
+            # Flushes that RocksDB begins take all families at once; one that is asked for takes one. A crash between
+            # these leaves rows ahead of their position: the replay from there ends the same.
+            db.flush()
+            self._marks.flush()
+            meta = db.get_column_family(META)
             try:
-                # Flushes that RocksDB begins take all families at once; one that is asked for takes one. A crash
-                # between these leaves rows ahead of their position: the replay from there ends the same.
-                db.flush()
-                self._marks.flush()
-                meta = db.get_column_family(META)
-                try:
-                    meta.flush()
-                finally:
-                    meta.close()
-                db.set_options({"disable_auto_compactions": "false"})
-            except Exception as exc:
-                raise self._failed(exc) from exc
-            self._unsettled = False
+                meta.flush()
+            finally:
+                meta.close()
+        except Exception as exc:
+            raise self._failed(exc) from exc
+
+    def _change(self, *, loading: bool) -> None:
+        """Open the database anew, for filling it or for all else."""
+        assert self._open is not None
+        self._changing = True
+        try:
+            self._let_go()
+            self._db, self._marks = self._open(loading)
+            self._meta, self._loading = self._db.get_column_family_handle(META), loading
+        finally:
+            self._changing = False
 
     def _commit(self, db: Rdict, batch: WriteBatch, position: int, how: WriteOptions | None = None) -> None:
         if position < 0:
@@ -256,42 +288,6 @@ class RocksStore:
             del probe
 
 
-class _Scan:
-    """Rows of one snapshot.
-
-    The end is found here rather than by RocksDB: rocksdict 0.3.29's read options free the bounds given to them while an
-    iterator still reads those. And its iterators end in silence where a block cannot be read, hence the `check`.
-    """
-
-    __slots__ = ("__weakref__", "_at", "_end", "_rows", "_store")
-
-    def __init__(self, store: RocksStore, rows: Iterator[Row], start: bytes, end: bytes | None) -> None:
-        self._store, self._at, self._end = store, start, end
-        self._rows: Iterator[Row] | None = rows
-
-    def __iter__(self) -> Iterator[Row]:
-        return self
-
-    def __next__(self) -> Row:
-        if self._rows is None:
-            raise StoreClosed(str(self._store.path))
-        row = next(self._rows, None)
-        if row is not None and (self._end is None or row[0] < self._end):
-            self._at = row[0]
-            return row
-        if row is None and self._rows is not _NOTHING:
-            self._store.check(self._at + b"\0")
-        self._rows = _NOTHING
-        raise StopIteration
-
-    def stop(self) -> None:
-        """Let go of the database."""
-        self._rows = None
-
-
-_NOTHING: Iterator[Row] = iter(())
-
-
 class RocksStores:
     """A `StoreFactory` on disk.
 
@@ -318,19 +314,24 @@ class RocksStores:
         refuse_corrupt(path)
         options = self._budget.options()
         refuse_foreign(path, options)
+        db, marks = self._opened(path, False)
+        identity = Identity(table, partition, FORMAT, partitions, source)
+        try:
+            make(path, db, identity)
+            return RocksStore(path, db, identify(path, db, identity), marks, partial(self._opened, path))
+        except BaseException:
+            marks.close()
+            db.close()
+            raise
+
+    def _opened(self, path: Path, loading: bool) -> Opened:
+        options = self._budget.options(loading=loading)
         try:
             known = families(path, self._budget, options)
             db = Rdict(str(path), options, known)
         except Exception as exc:
             raise not_opened(path, exc) from exc
-        identity = Identity(table, partition, FORMAT, partitions, source)
-        try:
-            make(path, db, identity)
-            position = identify(path, db, identity)
-            return RocksStore(path, db, position, self._marked(db, known))
-        except BaseException:
-            db.close()
-            raise
+        return db, self._marked(db, known)
 
     def _marked(self, db: Rdict, known: Collection[str]) -> Marks:
         return Marks(db, self._budget.options(), there=MARKS in known)
@@ -360,7 +361,7 @@ class RocksStores:
         try:
             expected = Identity(table, partition, FORMAT, source=source)
             position = identify(path, db, expected)
-            return RocksStore(path, db, position, self._marked(db, known), read_only=True)
+            return RocksStore(path, db, position, self._marked(db, known))
         except BaseException:
             db.close()
             raise

@@ -23,7 +23,7 @@ from penstock.tables.errors import PenstockError
 log = logging.getLogger("penstock.recovery")
 
 WRITERS = 2
-"""Threads that write: RocksDB lets go of the interpreter meanwhile."""
+"""Threads that write: the event loop reads on beside them, though rocksdict keeps the interpreter's lock."""
 
 FETCH_BYTES = 4 << 20
 """Of a changelog partition at once. A store takes thousands of records in one write as quickly as it takes one."""
