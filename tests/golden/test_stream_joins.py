@@ -10,7 +10,7 @@ import pytest
 
 from penstock.pipelines import JoinWindow, Pipeline, Stream, StreamTime, Topic, TopologyDriver, Watermark, nullable
 from tests.golden.cases import Case, cases
-from tests.golden.driving import driven
+from tests.golden.driving import driven, killed, stopped
 
 Row = tuple[Any, Any, int]
 """Key, value, timestamp."""
@@ -123,19 +123,6 @@ def test_results_are_those_of_the_clean_rules(case: Case, clock: str, batch: int
     with TopologyDriver(of_one_topic(case, CLOCKS[clock]()), partitions=1, batch=batch, start=NOW) as driver:
         send(driver, case)
         assert shown(driver) == wanted(case)
-
-
-def stopped(driver: TopologyDriver) -> None:
-    """Stopped and started again, by a worker with an empty disk."""
-    driver.process()
-    driver.rebalance("g")
-
-
-def killed(driver: TopologyDriver) -> None:
-    """Killed after the changelog was sent and before the commit, then once more between two checkpoints."""
-    driver.crash("g", before_step=3)
-    driver.process(checkpoint=False)
-    driver.crash("g")
 
 
 @pytest.mark.parametrize("interrupted", [stopped, killed])

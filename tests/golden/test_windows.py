@@ -23,6 +23,7 @@ from penstock.pipelines import (
     nullable,
 )
 from tests.golden.cases import Case, Output, cases
+from tests.golden.driving import killed, stopped
 
 numbers = Topic("in", key=str, value=nullable(int | str))
 texts = Topic("out", key=Windowed[str], value=nullable(str))
@@ -119,19 +120,6 @@ def test_results_are_kafka_streams_own(case: Case, clock: str, batch: int) -> No
 
 
 # ---- the same, however a worker fares
-
-
-def stopped(driver: TopologyDriver) -> None:
-    """Stopped and started again, by a worker with an empty disk."""
-    driver.process()
-    driver.rebalance("g")
-
-
-def killed(driver: TopologyDriver) -> None:
-    """Killed after the changelog was sent and before the commit, then once more between two checkpoints."""
-    driver.crash("g", before_step=3)
-    driver.process(checkpoint=False)
-    driver.crash("g")
 
 
 @pytest.mark.parametrize("interrupted", [stopped, killed])
