@@ -4,13 +4,15 @@ driver, and on workers that are stopped, rescaled and killed."""
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import pytest
 
-from penstock.pipelines import TopologyDriver
+from penstock.pipelines import Topic, TopologyDriver
 from tests.golden.cases import Case, Input, cases, stems
 from tests.golden.driving import killed_before
-from tests.golden.table_pipelines import DECLARED, OUT, TOPICS, declared
+from tests.golden.operators import declared
+from tests.golden.table_pipelines import DECLARED
 
 CASES = [case for stem in stems() if stem.rpartition("_")[0] in DECLARED for case in cases(stem)]
 UNORDERED = {"foreign_key"}
@@ -37,8 +39,8 @@ def by_key(rows: Iterable[Row]) -> dict[object, list[Row]]:
     return found
 
 
-def read(driver: TopologyDriver) -> dict[object, list[Row]]:
-    return by_key((r.key, r.value, r.timestamp) for r in driver.read(OUT))
+def read(driver: TopologyDriver, out: Topic[Any, Any]) -> dict[object, list[Row]]:
+    return by_key((r.key, r.value, r.timestamp) for r in driver.read(out))
 
 
 def wanted(case: Case) -> dict[object, list[Row]]:
@@ -52,12 +54,13 @@ def test_there_are_cases_of_every_operator() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_input_gives_what_it_gives_in_kafka_streams(case: Case) -> None:
-    with TopologyDriver(declared(case), partitions=1) as driver:
+    pipeline, topics, out = declared(case)
+    with TopologyDriver(pipeline, partitions=1) as driver:
         seen = 0
         for given, results in zip(case.inputs, case.by_input(), strict=True):
             if taken(case, given):
-                driver.send(TOPICS[given.topic], given.value, key=given.key, timestamp=given.timestamp)
-            found = [(r.key, r.value, r.timestamp) for r in driver.read(OUT)]
+                driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
+            found = [(r.key, r.value, r.timestamp) for r in driver.read(out)]
             new, seen = found[seen:], len(found)
             expected = [(o.key, o.value, o.timestamp) for o in results]
             if case.operator in UNORDERED:
@@ -67,13 +70,14 @@ def test_each_input_gives_what_it_gives_in_kafka_streams(case: Case) -> None:
 
 def play(case: Case, at: dict[int, Callable[[TopologyDriver], None]]) -> dict[object, list[Row]]:
     """Send the inputs one by one; `at` says what happens once which are there."""
-    with TopologyDriver(declared(case), partitions=1 if case.operator in ONE_CLOCK else 3) as driver:
+    pipeline, topics, out = declared(case)
+    with TopologyDriver(pipeline, partitions=1 if case.operator in ONE_CLOCK else 3) as driver:
         for number, given in enumerate(case.inputs):
             if taken(case, given):
-                driver.send(TOPICS[given.topic], given.value, key=given.key, timestamp=given.timestamp)
+                driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
             at.get(number, TopologyDriver.process)(driver)
             driver.process()
-        return read(driver)
+        return read(driver, out)
 
 
 def scaled(workers: int, driver: TopologyDriver) -> None:
@@ -108,12 +112,13 @@ def test_rescaled_and_restarted(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.operator not in UNORDERED], ids=str)
 def test_in_batches(case: Case) -> None:
-    with TopologyDriver(declared(case), partitions=1) as driver:
+    pipeline, topics, out = declared(case)
+    with TopologyDriver(pipeline, partitions=1) as driver:
         for _, together in groupby((g for g in case.inputs if taken(case, g)), lambda given: given.topic):
             for given in together:
-                driver.send(TOPICS[given.topic], given.value, key=given.key, timestamp=given.timestamp)
+                driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
             driver.process()
-        assert read(driver) == wanted(case)
+        assert read(driver, out) == wanted(case)
 
 
 @pytest.mark.parametrize("step", [2, 3, 4, 5])
