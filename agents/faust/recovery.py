@@ -58,6 +58,11 @@ class BatchRecovery(Recovery):
         self._catching: asyncio.Future[None] | None = None
         self._abandoned = False
 
+    def _add(self, table: Any, tp: Any, offsets: Any) -> None:
+        """Remember a changelog partition's table. Stock asks for its offset, too, which opens the store: on the event
+        loop, before `_prepare` could do that in threads. Offsets are the stores' own here."""
+        self.tp_to_table[tp] = table
+
     def part(self, tp: Any) -> Any:
         """The table partition behind a changelog partition."""
         return self.app.runtime.part(self.tp_to_table[tp].name, tp.partition)
@@ -124,16 +129,21 @@ class BatchRecovery(Recovery):
     async def _recover(self, generation: int) -> None:
         self._set_recovery_started()
         if self.active_tps or self.standby_tps:
-            await self._replay()
+            await self._replay(generation)
         if self.app.spec.sourced:
             await self._catch_up()
         self.app.runtime.checkpoint.renew()
         await self._resume(generation)
 
-    async def _replay(self) -> None:
+    async def _replay(self, generation: int) -> None:
         app, consumer = self.app, self.app.consumer
         await self._prepare(self.active_tps | self.standby_tps)
-        parts = {tp: self.part(tp) for tp in self.active_tps | self.standby_tps}
+        parts = {}
+        for tp in self.active_tps | self.standby_tps:
+            parts[tp] = self.part(tp)
+            await self._got(asyncio.sleep(0))  # some 10 ms each, and hundreds of them must not keep heartbeats back
+            if app.consumer_generation_id != generation:
+                raise RebalanceAgain
         tps = [TopicPartition(*tp) for tp in parts]
         ids = await self._got(consumer._thread.topic_ids({tp.topic for tp in tps}))
         first = await self._got(consumer.earliest_offsets(*tps))
