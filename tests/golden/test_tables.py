@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from penstock.pipelines import Topic, TopologyDriver
-from tests.golden.cases import Case, Input, cases, stems
+from tests.golden.cases import Case, cases, stems
 from tests.golden.driving import killed_before
 from tests.golden.operators import declared
+from tests.golden.rounds import sendable
 from tests.golden.table_pipelines import DECLARED
 
 CASES = [case for stem in stems() if stem.rpartition("_")[0] in DECLARED for case in cases(stem)]
@@ -22,11 +23,6 @@ ONE_CLOCK = {"as_of"}
 """Time is that of a partition: with several, one key's records do not move another's."""
 
 Row = tuple[object, object, int]
-
-
-def taken(case: Case, given: Input) -> bool:
-    """Whether a record can be sent: a record without a key is an error where a table is filled, not left out."""
-    return given.key is not None or given.topic == "stream" or case.operator == "rekeyed"
 
 
 def by_key(rows: Iterable[Row]) -> dict[object, list[Row]]:
@@ -58,7 +54,7 @@ def test_each_input_gives_what_it_gives_in_kafka_streams(case: Case) -> None:
     with TopologyDriver(pipeline, partitions=1) as driver:
         seen = 0
         for given, results in zip(case.inputs, case.by_input(), strict=True):
-            if taken(case, given):
+            if sendable(case, given):
                 driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
             found = [(r.key, r.value, r.timestamp) for r in driver.read(out)]
             new, seen = found[seen:], len(found)
@@ -73,7 +69,7 @@ def play(case: Case, at: dict[int, Callable[[TopologyDriver], None]]) -> dict[ob
     pipeline, topics, out = declared(case)
     with TopologyDriver(pipeline, partitions=1 if case.operator in ONE_CLOCK else 3) as driver:
         for number, given in enumerate(case.inputs):
-            if taken(case, given):
+            if sendable(case, given):
                 driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
             at.get(number, TopologyDriver.process)(driver)
             driver.process()
@@ -114,7 +110,7 @@ def test_rescaled_and_restarted(case: Case) -> None:
 def test_in_batches(case: Case) -> None:
     pipeline, topics, out = declared(case)
     with TopologyDriver(pipeline, partitions=1) as driver:
-        for _, together in groupby((g for g in case.inputs if taken(case, g)), lambda given: given.topic):
+        for _, together in groupby((g for g in case.inputs if sendable(case, g)), lambda given: given.topic):
             for given in together:
                 driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
             driver.process()
@@ -128,7 +124,7 @@ def test_killed_in_checkpoints(case: Case, step: int) -> None:
     numbers = [
         number
         for number, given in enumerate(case.inputs)
-        if taken(case, given) and not (case.operator == "stream_global" and given.topic == "table")
+        if sendable(case, given) and not (case.operator == "stream_global" and given.topic == "table")
     ]
     chosen = {numbers[len(numbers) // 3], numbers[len(numbers) // 2], numbers[-1]}
     assert play(case, dict.fromkeys(chosen, partial(killed_before, step))) == wanted(case)

@@ -17,6 +17,7 @@ from penstock.pipelines import (
 from tests.golden.cases import Case, Output, cases
 from tests.golden.driving import killed, stopped
 from tests.golden.operators import out_of
+from tests.golden.rounds import sendable
 from tests.golden.scope import Scope
 from tests.golden.window_pipelines import windowed
 
@@ -53,10 +54,8 @@ def driver_partitions(driver: TopologyDriver) -> int:
 
 
 def send(driver: TopologyDriver, case: Case, start: int = 0, end: int | None = None) -> None:
-    """A null key is an error, and a null value of sliding windows no part of them: both move a source's watermark, and
-    not stream time."""
     for given in case.inputs[start:end]:
-        if given.key is not None and (given.value is not None or case.operator != "sliding"):
+        if sendable(case, given):
             driver.send(numbers, given.value, key=given.key, timestamp=given.timestamp)
 
 

@@ -11,8 +11,8 @@ from penstock.pipelines import Pipeline, Topic
 
 
 def test_no_store_is_opened_on_the_event_loop(tmp_path: Path) -> None:
-    """Stock asks each table for its offset there: with hundreds of partitions no heartbeat was sent for so long that the
-    broker dropped the member."""
+    """Stock asks each table for its offset there: with hundreds of partitions no heartbeat was sent for so long that
+    the broker dropped the member."""
     pipeline = Pipeline("p")
     pipeline.group("g").table("rows", Topic("in", key=str, value=str))
 
