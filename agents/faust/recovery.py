@@ -19,6 +19,7 @@ from mode import Service
 from penstock.agents.batch import RecordBatch
 from penstock.agents.keyed.sourced import SourceRestore
 from penstock.tables.errors import PenstockError
+from penstock.tables.store import Store
 
 log = logging.getLogger("penstock.recovery")
 
@@ -51,7 +52,7 @@ class BatchRecovery(Recovery):
         self.progress = asyncio.Event()
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="recovery")
         self._writing: dict[Any, Future[None]] = {}
-        self._opening: dict[Any, Future[None]] = {}
+        self._opening: dict[Any, Future[Store]] = {}
         self._bulk = False
         self._replayed = 0
         self._error: BaseException | None = None
@@ -129,21 +130,16 @@ class BatchRecovery(Recovery):
     async def _recover(self, generation: int) -> None:
         self._set_recovery_started()
         if self.active_tps or self.standby_tps:
-            await self._replay(generation)
+            await self._replay()
         if self.app.spec.sourced:
             await self._catch_up()
         self.app.runtime.checkpoint.renew()
         await self._resume(generation)
 
-    async def _replay(self, generation: int) -> None:
+    async def _replay(self) -> None:
         app, consumer = self.app, self.app.consumer
         await self._prepare(self.active_tps | self.standby_tps)
-        parts = {}
-        for tp in self.active_tps | self.standby_tps:
-            parts[tp] = self.part(tp)
-            await self._got(asyncio.sleep(0))  # some 10 ms each, and hundreds of them must not keep heartbeats back
-            if app.consumer_generation_id != generation:
-                raise RebalanceAgain
+        parts = {tp: self.part(tp) for tp in self.active_tps | self.standby_tps}
         tps = [TopicPartition(*tp) for tp in parts]
         ids = await self._got(consumer._thread.topic_ids({tp.topic for tp in tps}))
         first = await self._got(consumer.earliest_offsets(*tps))
@@ -225,18 +221,24 @@ class BatchRecovery(Recovery):
             await asyncio.gather(catching, return_exceptions=True)
 
     async def _prepare(self, tps: set[Any]) -> None:
-        """Open stores for the first time, in threads: that may download a snapshot. One that another assignment has
-        cut short goes on in its thread, and is waited for here."""
+        """Open stores in threads: some 10 ms each, of which hundreds must not keep heartbeats back, and more where a
+        snapshot is downloaded. One that another assignment has cut short goes on in its thread, and is waited for here,
+        or closed where its partition is gone."""
+        runtime = self.app.runtime
+        for tp in [tp for tp, begun in self._opening.items() if tp not in tps and begun.done()]:
+            gone = self._opening.pop(tp)
+            if not gone.cancelled() and gone.exception() is None:
+                gone.result().close()
         for tp in tps:
             at = self.tp_to_table[tp].name, tp.partition
             begun = self._opening.get(tp)
-            if (begun is None or begun.cancelled()) and not self.app.runtime.opened(*at):
-                self._opening[tp] = self._threads.submit(self.app.runtime.prepare, *at)
+            if (begun is None or begun.cancelled()) and not runtime.opened(*at):
+                self._opening[tp] = self._threads.submit(runtime.prepare, *at)
         mine = {tp: self._opening[tp] for tp in tps if tp in self._opening}
         if mine:
             await self._got(asyncio.to_thread(wait, mine.values()))
         for tp in mine:
-            self._opening.pop(tp).result()
+            runtime.adopt(self.tp_to_table[tp].name, tp.partition, self._opening.pop(tp).result())
 
     async def _until(self, left: Any, total: int, started: float) -> None:
         reported = started
