@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from penstock.agents.faust.producer import BatchWriter
 from penstock.deploy import create_topics
 from penstock.deploy.lag import LagMonitor
-from penstock.deploy.stored import stored_parts
+from penstock.deploy.stored import StoredPart, stored_parts
 from penstock.pipelines.compiling import compile_group
 from tests.broker.running import PENSTOCK, process, read, until
 from tests.broker.sidebyside import PARTITIONS, Raw, Row, SideBySide
@@ -45,6 +45,7 @@ class Goldens:
         self.stack = ExitStack()
         self.told: dict[int, int] = {}
         """By slot how often the worker before had said that it is ready."""
+        self._at: dict[tuple[int, str, int], int] = {}  # (slot, global table, partition) -> position
         self._written: Counter[tuple[str, int]] = Counter()
         self._writer: Any = None
         self._lag: Any = None
@@ -67,6 +68,7 @@ class Goldens:
         """Start the worker of a slot."""
         command = (*PENSTOCK, "worker", self.module, "--group", "g", "--slot", str(slot), "--broker", self.broker)
         data = ("--data", str(self.folder / "data"), "--loglevel", "info")
+        self._at = {at: position for at, position in self._at.items() if at[0] != slot}
         self.told[slot] = len(self._ready(slot))
         self.workers[slot] = self.stack.enter_context(process(*command, *data, log=self._log(slot)))
 
@@ -132,13 +134,14 @@ class Goldens:
         topology, data = self.cases.pipeline.topology, self.folder / "data"
         for slot in self.workers:
             for table in self.spec.everywhere:
-                parts = stored_parts(topology, data, slot=str(slot), table=table.name)
-                if len(parts) < PARTITIONS:
-                    return False
-                for part in parts:
-                    with part.reading() as rows:
-                        if rows.position < self._written[part.changelog, part.partition]:
-                            return False
+                for number in range(PARTITIONS):
+                    at = slot, table.name, number
+                    wanted = self._written[table.source or "", number]
+                    if self._at.get(at, -1) < wanted:
+                        parts = stored_parts(topology, data, slot=str(slot), table=table.name)
+                        self._at |= {(slot, table.name, part.partition): position_of(part) for part in parts}
+                    if self._at.get(at, -1) < wanted:
+                        return False
         return True
 
     # ---- results
@@ -158,6 +161,12 @@ class Goldens:
             for line in self.cases.lines
             for mode, out in line.outs.items()
         }
+
+
+def position_of(part: StoredPart) -> int:
+    """How far a store is."""
+    with part.reading() as rows:
+        return rows.position
 
 
 def by_key(results: Iterable[tuple[Any, Row]]) -> Rows:

@@ -93,7 +93,8 @@ def told(case: Case, value: Any) -> Any:
 
 def chosen() -> Iterator[dict[str, list[Case]]]:
     """The cases of each line, by mode: those that need no more than ROUNDS and have the same parameters and inputs. Of
-    windows there is the line that has the most cases, and one of tumbling ones that counts; of joins by time two."""
+    operators with event time there is the line that has the most cases; one of tumbling windows that counts; and two
+    of `as_of`, one that waits and one that does not."""
     for operator in DECLARED:
         clean = {stem.removeprefix("clean_") for stem in stems() if stem.startswith("clean_")}
         lines: dict[str, dict[str, list[Case]]] = {}
@@ -107,8 +108,14 @@ def chosen() -> Iterator[dict[str, list[Case]]]:
             counting = [line for line in most if next(iter(line.values()))[0].params["aggregate"] == "count"]
             most = [*most[:1], *counting[: operator == "tumbling"]]
         elif operator in TIMED:
-            most = most[:2]
-        yield from most
+            most = most[: 1 + (operator == "as_of")]
+        for line in most:
+            yield {mode: longest(some) if operator in TIMED else some for mode, some in line.items()}
+
+
+def longest(some: list[Case]) -> list[Case]:
+    """As many cases as there are partitions: those with the most inputs."""
+    return sorted(some, key=lambda case: -len(case.inputs))[:PARTITIONS]
 
 
 def _by_params(some: tuple[Case, ...]) -> dict[str, list[Case]]:
@@ -116,9 +123,6 @@ def _by_params(some: tuple[Case, ...]) -> dict[str, list[Case]]:
     for case in some:
         if len(rounds(case)) <= ROUNDS:
             found.setdefault(repr(sorted(case.params.items())), []).append(case)
-    for params, each in found.items():
-        if each[0].operator in TIMED:
-            found[params] = sorted(each, key=lambda case: -len(case.inputs))[:PARTITIONS]
     return found
 
 

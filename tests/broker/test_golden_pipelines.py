@@ -31,6 +31,7 @@ Way = Callable[[Goldens, list[list[Raw]]], Awaitable[None]]
 async def straight(goldens: Goldens, rounds: list[list[Raw]]) -> None:
     """One worker, which nothing befalls."""
     goldens.start(0)
+    await goldens.shared()
     for records in rounds:
         await goldens.feed(records)
         await goldens.consumed()
