@@ -244,12 +244,15 @@ class GroupRuntime:
             if count and partition >= count:
                 what = f"table {table.name!r} has {count} partitions, as topic {self.spec.tables[table]!r} has"
                 raise PenstockError(f"{what}, and no number {partition}; keep it beside the topic that the agent reads")
-            store = self._opened(table, partition, count)
-            if table.ttl is None:
-                end_era(store)
-            stamped = table in self.spec.stamped
-            part = table_partition(table, self.spec.changelog(table), partition, store, stamped=stamped)
-            self._parts[table.name, partition] = part
+            part = self._held(table, partition, self._opened(table, partition, count))
+        return part
+
+    def _held(self, table: TableSpec, partition: int, store: Store) -> TablePartition:
+        if table.ttl is None:
+            end_era(store)
+        stamped = table in self.spec.stamped
+        part = table_partition(table, self.spec.changelog(table), partition, store, stamped=stamped)
+        self._parts[table.name, partition] = part
         return part
 
     def _opened(self, table: TableSpec, partition: int, count: int) -> Store:
@@ -265,11 +268,15 @@ class GroupRuntime:
         self.stores.discard(table.name, partition)
         return self.stores.open(*at)
 
-    def prepare(self, table: str, partition: int) -> None:
-        """Do what may take long about the first opening of a store, in any thread: take a snapshot from afar, replay
-        RocksDB's log, delete what is corrupt."""
+    def prepare(self, table: str, partition: int) -> Store:
+        """Open a store in any thread, for `adopt`: that may take a snapshot from afar, replay RocksDB's log, delete
+        what is corrupt."""
         spec = self._specs[table]
-        self._opened(spec, partition, self.partitions.get(self.spec.changelog(spec), 0)).close()
+        return self._opened(spec, partition, self.partitions.get(self.spec.changelog(spec), 0))
+
+    def adopt(self, table: str, partition: int, store: Store) -> None:
+        """Hold a partition of a table that is not open, over the store that `prepare` opened."""
+        self._held(self._specs[table], partition, store)
 
     def opened(self, table: str, partition: int) -> bool:
         """Whether a partition of a table is open."""

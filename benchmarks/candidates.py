@@ -92,7 +92,7 @@ class Candidate:
         if self.package and not list(PEERS.parents[1].glob(f"lib/python*/site-packages/{self.package}")):
             return f"{self.package} has no wheel for this Python"
         if "{java}" in self.arguments:
-            return java.missing()
+            return java.PEERS.missing()
         return ""
 
     def commands(self, case: Case) -> list[list[str]]:
@@ -105,7 +105,7 @@ class Candidate:
             "data": str(case.data), "parent": str(os.getpid()), "worker": str(worker),
         }  # fmt: skip
         if "{java}" in self.arguments:
-            names |= {"java": java.java(), "classes": java.classpath()}
+            names |= {"java": java.java(), "classes": java.PEERS.classpath()}
         return [argument.format(**names) for argument in self.arguments]
 
     def records(self, size: int) -> int:

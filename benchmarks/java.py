@@ -1,49 +1,68 @@
-"""The Java candidate: its jars by Maven, its class by javac, once for each version of its source."""
+"""Java programs beside ours: their jars by Maven, their sources by javac, once for each version of them."""
 
 import hashlib
 import shutil
 import subprocess
-from functools import cache
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.deploy.kafka.jars import Distribution, KafkaUnavailable, java
 
-_HERE = Path(__file__).parent / "peers" / "kafka_streams"
-_BUILT = Path(__file__).parent.parent / ".penstock" / "peers-java"
-STREAMS = Distribution("kafka-streams", "Kafka Streams", _HERE / "pom.xml")
+__all__ = ["PEERS", "Program", "java"]
 
-__all__ = ["classpath", "java", "missing"]
+_BUILT = Path(__file__).parent.parent / ".penstock" / "java"
 
 
-def missing() -> str:
-    """Why no Java candidate can run here; empty where one can."""
-    try:
-        java()
-    except KafkaUnavailable as exc:
-        return str(exc)
-    if shutil.which("javac") is None:
-        return "no javac: install a JDK"
-    if STREAMS.installed() is None and shutil.which("mvn") is None:
-        return "no Maven to fetch Kafka Streams"
-    return ""
+@dataclass(frozen=True)
+class Program:
+    """Java sources and the jars that they need.
 
-
-@cache
-def classpath() -> str:
-    """Kafka Streams' jars and the compiled candidates.
-
-    Raises:
-        KafkaUnavailable: Maven or javac failed.
+    Args:
+        jars: these jars; the folder of their pom has the sources.
     """
-    jars = STREAMS.install()
-    sources = sorted(_HERE.glob("*.java"))
-    made = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    folder = _BUILT / made
-    if not folder.is_dir():
-        half = folder.with_suffix(".half")
-        command = ["javac", "-cp", f"{jars}/*", "-d", str(half), *map(str, sources)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            raise KafkaUnavailable(f"javac failed:\n{done.stderr[-2000:]}")
-        half.rename(folder)
-    return f"{folder}:{jars}/*"
+
+    jars: Distribution
+
+    def missing(self) -> str:
+        """Why it cannot run here; empty where it can."""
+        try:
+            java()
+        except KafkaUnavailable as exc:
+            return str(exc)
+        if shutil.which("javac") is None:
+            return "no javac: install a JDK"
+        if self.jars.installed() is None and shutil.which("mvn") is None:
+            return f"no Maven to fetch {self.jars.title}"
+        return ""
+
+    def classpath(self) -> str:
+        """The compiled sources and the jars.
+
+        Raises:
+            KafkaUnavailable: Maven or javac failed.
+        """
+        jars = self.jars.install()
+        sources = sorted(self.jars.pom.parent.glob("*.java"))
+        made = hashlib.sha256(b"".join(source.read_bytes() for source in sources))
+        made.update(str(jars).encode())
+        folder = _BUILT / made.hexdigest()[:16]
+        if not folder.is_dir():
+            _BUILT.mkdir(parents=True, exist_ok=True)
+            half = Path(tempfile.mkdtemp(dir=_BUILT))
+            command = ["javac", "-cp", f"{jars}/*", "-d", str(half), *map(str, sources)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            if done.returncode:
+                shutil.rmtree(half)
+                raise KafkaUnavailable(f"javac failed:\n{done.stderr[-2000:]}")
+            try:
+                half.rename(folder)
+            except OSError:  # another process was faster
+                shutil.rmtree(half)
+        return f"{folder}:{jars}/*"
+
+
+PEERS = Program(
+    Distribution("kafka-streams", "Kafka Streams", Path(__file__).parent / "peers" / "kafka_streams" / "pom.xml")
+)
+"""The benchmarks' Java candidates."""

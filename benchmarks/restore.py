@@ -18,7 +18,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.candidates import BASE, ROOT, Candidate
-from benchmarks.java import classpath, java
+from benchmarks.java import PEERS, java
 from benchmarks.measure import tail
 from benchmarks.processes import cpu_seconds, peak_mb
 from benchmarks.records import PARTITIONS
@@ -138,7 +138,7 @@ def _await(process: Any, log: Path, text: str) -> None:
 
 def _streams(logs: Changelogs, data: Path) -> dict[str, Any]:
     names = (logs.broker, logs.streams, f"{logs.streams}-source", str(data), str(logs.keys))
-    command = [java(), "-Xmx1g", "-cp", classpath(), "Restore", *names]
+    command = [java(), "-Xmx1g", "-cp", PEERS.classpath(), "Restore", *names]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     except subprocess.TimeoutExpired as exc:

@@ -63,8 +63,8 @@ class DrivenGroup:
         stop: Callable[[GroupRuntime], None],
     ) -> None:
         self.spec, self._make, self._stop = spec, make, stop
-        self._disk: StoreFactory = MemoryStores()
-        self._others: list[StoreFactory] = []
+        self._disks: list[StoreFactory] = []
+        self._count = 1
         self.fault = FaultPoint()
         self.workers: list[Worker] = []
         self._start()
@@ -80,25 +80,23 @@ class DrivenGroup:
         return [worker.runtime for worker in self.workers]
 
     def _start(self) -> None:
-        disks = [self._disk, *self._others]
+        self._disks += [MemoryStores() for _ in range(self._count - len(self._disks))]
         self.workers = []
-        for number, disk in enumerate(disks):
-            self.workers.append(self._make(disk, _every(len(disks), number), self.fault))
+        for number in range(self._count):
+            self.workers.append(self._make(self._disks[number], _every(self._count, number), self.fault))
 
     def restart(self, *, lost: bool, workers: int | None = None) -> None:
         """End all workers and start as many as there were, or `workers`, from what was committed.
 
         Args:
-            lost: their disks are empty then.
+            lost: their disks are empty then. Else each has the disk of the one that had its number last.
             workers: how many there are from now on.
         """
         for runtime in self.runtimes:
             self._stop(runtime)
-        if lost or workers is not None:
-            self._disk = MemoryStores()
-            self._others = [MemoryStores() for _ in self._others]
-        if workers is not None:
-            self._others = [MemoryStores() for _ in range(workers - 1)]
+        if lost:
+            self._disks = []
+        self._count = workers or self._count
         self._start()
 
     def process(self, limit: int) -> int:

@@ -203,11 +203,16 @@ class TopologyDriver:
             driven.fault.step = None
         driven.restart(lost=False)
 
-    def rescale(self, group: str, workers: int) -> None:
-        """Spread a group's partitions over so many workers, after a checkpoint, each with an empty disk: their tables
-        are restored from the changelogs."""
+    def rescale(self, group: str, workers: int, *, lost: bool = True) -> None:
+        """Spread a group's partitions over so many workers, after a checkpoint.
+
+        Args:
+            group: its name.
+            workers: how many there are from now on.
+            lost: on empty disks. False: a worker finds the disk of the one that had its number last, as that left it.
+        """
         self._checkpoint(self._groups[group])
-        self._groups[group].restart(lost=True, workers=workers)
+        self._groups[group].restart(lost=lost, workers=workers)
 
     def rebalance(self, group: str) -> None:
         """Take all partitions from a group after a checkpoint, and give them to a member with an empty disk, which

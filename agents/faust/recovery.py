@@ -19,6 +19,7 @@ from mode import Service
 from penstock.agents.batch import RecordBatch
 from penstock.agents.keyed.sourced import SourceRestore
 from penstock.tables.errors import PenstockError
+from penstock.tables.store import Store
 
 log = logging.getLogger("penstock.recovery")
 
@@ -51,12 +52,17 @@ class BatchRecovery(Recovery):
         self.progress = asyncio.Event()
         self._threads = ThreadPoolExecutor(WRITERS, thread_name_prefix="recovery")
         self._writing: dict[Any, Future[None]] = {}
-        self._opening: dict[Any, Future[None]] = {}
+        self._opening: dict[Any, Future[Store]] = {}
         self._bulk = False
         self._replayed = 0
         self._error: BaseException | None = None
         self._catching: asyncio.Future[None] | None = None
         self._abandoned = False
+
+    def _add(self, table: Any, tp: Any, offsets: Any) -> None:
+        """Remember a changelog partition's table. Stock asks for its offset, too, which opens the store: on the event
+        loop, before `_prepare` could do that in threads. Offsets are the stores' own here."""
+        self.tp_to_table[tp] = table
 
     def part(self, tp: Any) -> Any:
         """The table partition behind a changelog partition."""
@@ -215,18 +221,24 @@ class BatchRecovery(Recovery):
             await asyncio.gather(catching, return_exceptions=True)
 
     async def _prepare(self, tps: set[Any]) -> None:
-        """Open stores for the first time, in threads: that may download a snapshot. One that another assignment has
-        cut short goes on in its thread, and is waited for here."""
+        """Open stores in threads: some 10 ms each, of which hundreds must not keep heartbeats back, and more where a
+        snapshot is downloaded. One that another assignment has cut short goes on in its thread, and is waited for here,
+        or closed where its partition is gone."""
+        runtime = self.app.runtime
+        for tp in [tp for tp, begun in self._opening.items() if tp not in tps and begun.done()]:
+            gone = self._opening.pop(tp)
+            if not gone.cancelled() and gone.exception() is None:
+                gone.result().close()
         for tp in tps:
             at = self.tp_to_table[tp].name, tp.partition
             begun = self._opening.get(tp)
-            if (begun is None or begun.cancelled()) and not self.app.runtime.opened(*at):
-                self._opening[tp] = self._threads.submit(self.app.runtime.prepare, *at)
+            if (begun is None or begun.cancelled()) and not runtime.opened(*at):
+                self._opening[tp] = self._threads.submit(runtime.prepare, *at)
         mine = {tp: self._opening[tp] for tp in tps if tp in self._opening}
         if mine:
             await self._got(asyncio.to_thread(wait, mine.values()))
         for tp in mine:
-            self._opening.pop(tp).result()
+            runtime.adopt(self.tp_to_table[tp].name, tp.partition, self._opening.pop(tp).result())
 
     async def _until(self, left: Any, total: int, started: float) -> None:
         reported = started

@@ -8,7 +8,7 @@ from tests.golden.written import files
 
 
 def main() -> None:
-    if reason := engine.missing():
+    if reason := engine.STREAMS.missing():
         sys.exit(f"Kafka Streams cannot be asked: {reason}")
     began = time.monotonic()
     made = files()

@@ -1,4 +1,4 @@
-"""A case put through a pipeline on the test driver, one input after the other."""
+"""A case put through a pipeline on the test driver, one input after the other, and what befalls its workers there."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -49,3 +49,28 @@ def driven(
 
 def _row(output: Output) -> tuple[Any, ...]:
     return (output.key, output.value, output.timestamp, output.start, output.end)
+
+
+def stopped(driver: TopologyDriver, group: str = "g") -> None:
+    """Stopped and started again, by a worker with an empty disk."""
+    driver.process()
+    driver.rebalance(group)
+
+
+def killed(driver: TopologyDriver, group: str = "g") -> None:
+    """Killed after the changelog was sent and before the commit, then once more between two checkpoints."""
+    driver.crash(group, before_step=3)
+    driver.process(checkpoint=False)
+    driver.crash(group)
+
+
+def killed_before(step: int, driver: TopologyDriver, group: str = "g") -> None:
+    """Killed within the checkpoint of what is there to read, before one of its steps."""
+    before = driver.committed(group)
+    driver.crash(group, before_step=step)
+    after = driver.committed(group)
+    if step > 3:
+        assert after != before, "there was nothing to commit"
+    else:
+        assert after == before
+        assert driver.process(checkpoint=False), "there was nothing to commit"

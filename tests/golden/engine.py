@@ -1,8 +1,6 @@
 """Kafka Streams' own answers: its test driver, compiled and run on the cases' inputs."""
 
-import hashlib
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -10,25 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from penstock.deploy.kafka.jars import Distribution, KafkaUnavailable, java
+from benchmarks.java import Program, java
+from penstock.deploy.kafka.jars import Distribution
 from tests.golden.cases import Case
 
-_HERE = Path(__file__).parent / "kafka_streams"
-_BUILT = Path(__file__).parents[2] / ".penstock" / "golden-java"
-DRIVER = Distribution("kafka-streams-test-utils", "Kafka Streams' test driver", _HERE / "pom.xml")
-
-
-def missing() -> str:
-    """Why Kafka Streams cannot be asked here; empty where it can."""
-    try:
-        java()
-    except KafkaUnavailable as exc:
-        return str(exc)
-    if shutil.which("javac") is None:
-        return "no javac: install a JDK"
-    if DRIVER.installed() is None and shutil.which("mvn") is None:
-        return "no Maven to fetch Kafka Streams' test driver"
-    return ""
+STREAMS = Program(
+    Distribution(
+        "kafka-streams-test-utils",
+        "Kafka Streams' test driver",
+        Path(__file__).parent / "kafka_streams" / "pom.xml",
+    )
+)
+"""The program that answers."""
 
 
 def answered(some: Sequence[Case], stores: Literal["rocksdb", "memory"] = "rocksdb") -> list[Case]:
@@ -53,7 +44,7 @@ def answered(some: Sequence[Case], stores: Literal["rocksdb", "memory"] = "rocks
             for case in some
         ]
     )
-    classes = _classes()
+    classes = STREAMS.classpath()
     with tempfile.TemporaryDirectory(prefix="penstock-golden-") as folder:
         command = [java(), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xmx512m",
                    "-cp", classes, "Golden", folder, stores]  # fmt: skip
@@ -61,23 +52,3 @@ def answered(some: Sequence[Case], stores: Literal["rocksdb", "memory"] = "rocks
     if done.returncode:
         raise RuntimeError(f"Kafka Streams failed:\n{done.stderr[-4000:]}")
     return [case.with_outputs(results) for case, results in zip(some, json.loads(done.stdout), strict=True)]
-
-
-def _classes() -> str:
-    """The classpath: the jars, and the sources compiled once for each version of them."""
-    jars = DRIVER.install()
-    sources = sorted(_HERE.glob("*.java"))
-    made = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
-    folder = _BUILT / made
-    if not folder.is_dir():
-        _BUILT.mkdir(parents=True, exist_ok=True)
-        half = Path(tempfile.mkdtemp(dir=_BUILT))
-        command = ["javac", "-cp", f"{jars}/*", "-d", str(half), *map(str, sources)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            raise KafkaUnavailable(f"javac failed:\n{done.stderr[-2000:]}")
-        try:
-            half.rename(folder)
-        except OSError:  # another process was faster
-            shutil.rmtree(half)
-    return f"{folder}:{jars}/*"

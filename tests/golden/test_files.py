@@ -66,11 +66,11 @@ def test_the_notation_reads_as_its_docstring_says() -> None:
 def test_both_poms_name_one_kafka() -> None:
     kafka = re.search(r"<kafka\.version>([^<]+)<", (ROOT / "deploy/kafka/pom.xml").read_text())
     assert kafka is not None
-    assert engine.DRIVER.version() == kafka[1]
+    assert engine.STREAMS.jars.version() == kafka[1]
 
 
 @pytest.mark.kafka
-@pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
+@pytest.mark.skipif(bool(engine.STREAMS.missing()), reason=engine.STREAMS.missing())
 def test_kafka_streams_answers_so_today() -> None:
     """In memory for speed. The one thing that differs from RocksDB is the order between keys of closed sessions."""
     found = engine.answered(questions(), "memory")

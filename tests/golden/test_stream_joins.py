@@ -3,14 +3,16 @@ befalls the workers."""
 
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pytest
 
-from penstock.pipelines import JoinWindow, Pipeline, Stream, StreamTime, Topic, TopologyDriver, Watermark, nullable
+from penstock.pipelines import Pipeline, Stream, StreamTime, Topic, TopologyDriver, Watermark
 from tests.golden.cases import Case, cases
-from tests.golden.driving import driven
+from tests.golden.driving import driven, killed, stopped
+from tests.golden.join_pipelines import joined
+from tests.golden.operators import declared
 
 Row = tuple[Any, Any, int]
 """Key, value, timestamp."""
@@ -26,20 +28,10 @@ class Tagged(NamedTuple):
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 """Behind all times of the cases."""
 
-lefts = Topic("left", key=str, value=nullable(int | str))
-rights = Topic("right", key=str, value=nullable(int | str))
 both = Topic("both", key=str, value=Tagged)
 out = Topic("out", key=str, value=list[Any])
 
 CASES = [case for mode in ("inner", "left", "outer") for case in cases(f"clean_stream_stream_{mode}")]
-
-
-def ms(n: int) -> timedelta:
-    return timedelta(milliseconds=n)
-
-
-def pair(left: Any, right: Any) -> list[Any]:
-    return [left, right]
 
 
 def value_of(tagged: Tagged) -> int | str | None:
@@ -54,35 +46,17 @@ def is_right(tagged: Tagged) -> bool:
     return tagged.side == "right"
 
 
-def joined(case: Case, left: Stream[str, Any], right: Stream[str, Any]) -> None:
-    params = case.params
-    within = JoinWindow(before=ms(params["before"]), after=ms(params["after"]), grace=ms(params["grace"]))
-    verbs: dict[str, Callable[..., Stream[str, list[Any]]]] = {
-        "inner": left.join,
-        "left": left.left_join,
-        "outer": left.outer_join,
-    }
-    verbs[case.mode](right, pair, within=within, name="made").to(out)
-
-
-def of_two_topics(case: Case) -> Pipeline:
-    pipeline = Pipeline("p")
-    group = pipeline.group("g")
-    joined(case, group.stream(lefts, clock=StreamTime()), group.stream(rights, clock=StreamTime()))
-    return pipeline
-
-
 def of_one_topic(case: Case, clock: Any) -> Pipeline:
     """All inputs in the order of their arrival, so that both clocks are the same."""
     pipeline = Pipeline("p")
     stream: Stream[str, Tagged] = pipeline.group("g").stream(both, clock=clock)
-    joined(case, stream.filter(is_left).map(value_of), stream.filter(is_right).map(value_of))
+    joined(case, stream.filter(is_left).map(value_of), stream.filter(is_right).map(value_of)).to(out)
     return pipeline
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_two_topics_read_in_turn_give_each_result_on_its_input(case: Case) -> None:
-    found = driven(case, of_two_topics(case), {"left": lefts, "right": rights}, out)
+    found = driven(case, *declared(case))
     assert [by_key(rows) for rows in plain(found)] == [by_key(rows) for rows in plain(case)]
 
 
@@ -123,19 +97,6 @@ def test_results_are_those_of_the_clean_rules(case: Case, clock: str, batch: int
     with TopologyDriver(of_one_topic(case, CLOCKS[clock]()), partitions=1, batch=batch, start=NOW) as driver:
         send(driver, case)
         assert shown(driver) == wanted(case)
-
-
-def stopped(driver: TopologyDriver) -> None:
-    """Stopped and started again, by a worker with an empty disk."""
-    driver.process()
-    driver.rebalance("g")
-
-
-def killed(driver: TopologyDriver) -> None:
-    """Killed after the changelog was sent and before the commit, then once more between two checkpoints."""
-    driver.crash("g", before_step=3)
-    driver.process(checkpoint=False)
-    driver.crash("g")
 
 
 @pytest.mark.parametrize("interrupted", [stopped, killed])

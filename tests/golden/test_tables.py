@@ -1,15 +1,19 @@
 """Every golden case of tables, their joins and groups: what comes out is what comes out of Kafka Streams, on the
 driver, and on workers that are stopped, rescaled and killed."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import groupby
+from typing import Any
 
 import pytest
 
-from penstock.pipelines import TopologyDriver
-from tests.golden.cases import Case, Input, cases, stems
-from tests.golden.table_pipelines import DECLARED, OUT, TOPICS, declared
-from tests.golden.workers import Workers
+from penstock.pipelines import Topic, TopologyDriver
+from tests.golden.cases import Case, cases, stems
+from tests.golden.driving import killed_before
+from tests.golden.operators import declared
+from tests.golden.rounds import sendable
+from tests.golden.table_pipelines import DECLARED
 
 CASES = [case for stem in stems() if stem.rpartition("_")[0] in DECLARED for case in cases(stem)]
 UNORDERED = {"foreign_key"}
@@ -21,11 +25,6 @@ ONE_CLOCK = {"as_of"}
 Row = tuple[object, object, int]
 
 
-def taken(case: Case, given: Input) -> bool:
-    """Whether a record can be sent: a record without a key is an error where a table is filled, not left out."""
-    return given.key is not None or given.topic == "stream" or case.operator == "rekeyed"
-
-
 def by_key(rows: Iterable[Row]) -> dict[object, list[Row]]:
     """Results by key, in order; those without a key go to any partition, so they have none."""
     found: dict[object, list[Row]] = {}
@@ -34,6 +33,10 @@ def by_key(rows: Iterable[Row]) -> dict[object, list[Row]]:
     if None in found:
         found[None].sort(key=repr)
     return found
+
+
+def read(driver: TopologyDriver, out: Topic[Any, Any]) -> dict[object, list[Row]]:
+    return by_key((r.key, r.value, r.timestamp) for r in driver.read(out))
 
 
 def wanted(case: Case) -> dict[object, list[Row]]:
@@ -47,12 +50,13 @@ def test_there_are_cases_of_every_operator() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_each_input_gives_what_it_gives_in_kafka_streams(case: Case) -> None:
-    with TopologyDriver(declared(case), partitions=1) as driver:
+    pipeline, topics, out = declared(case)
+    with TopologyDriver(pipeline, partitions=1) as driver:
         seen = 0
         for given, results in zip(case.inputs, case.by_input(), strict=True):
-            if taken(case, given):
-                driver.send(TOPICS[given.topic], given.value, key=given.key, timestamp=given.timestamp)
-            found = [(r.key, r.value, r.timestamp) for r in driver.read(OUT)]
+            if sendable(case, given):
+                driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
+            found = [(r.key, r.value, r.timestamp) for r in driver.read(out)]
             new, seen = found[seen:], len(found)
             expected = [(o.key, o.value, o.timestamp) for o in results]
             if case.operator in UNORDERED:
@@ -60,51 +64,67 @@ def test_each_input_gives_what_it_gives_in_kafka_streams(case: Case) -> None:
             assert new == expected, given
 
 
-def workers_of(case: Case) -> Workers:
-    return Workers(declared(case), 1 if case.operator in ONE_CLOCK else 3)
+def play(case: Case, at: dict[int, Callable[[TopologyDriver], None]]) -> dict[object, list[Row]]:
+    """Send the inputs one by one; `at` says what happens once which are there."""
+    pipeline, topics, out = declared(case)
+    with TopologyDriver(pipeline, partitions=1 if case.operator in ONE_CLOCK else 3) as driver:
+        for number, given in enumerate(case.inputs):
+            if sendable(case, given):
+                driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
+            at.get(number, TopologyDriver.process)(driver)
+            driver.process()
+        return read(driver, out)
 
 
-def play(case: Case, workers: Workers, at: dict[int, str]) -> dict[object, list[Row]]:
-    """Send the inputs one by one; `at` says what happens before which."""
-    for number, given in enumerate(case.inputs):
-        match at.get(number, "").split():
-            case ["scale", count]:
-                workers.scale(int(count))
-            case ["restart"]:
-                workers.restart()
-            case ["lose"]:
-                workers.lose_disks()
-                workers.scale(2)
-            case ["kill", step]:
-                workers.kill_at(int(step))
-        if taken(case, given):
-            workers.send(TOPICS[given.topic], given.key, given.value, given.timestamp)
-        workers.process()
-    return by_key(workers.records(OUT))
+def scaled(workers: int, driver: TopologyDriver) -> None:
+    """What a worker that was there before has on its disk is old, where others had the partition since."""
+    driver.process()
+    driver.rescale("g", workers, lost=False)
+
+
+def lost(driver: TopologyDriver) -> None:
+    driver.process()
+    driver.rescale("g", workers=2)
+
+
+def restarted(driver: TopologyDriver) -> None:
+    """What was done since the last checkpoint is done again."""
+    driver.process(checkpoint=False)
+    driver.crash("g")
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_rescaled_and_restarted(case: Case) -> None:
     count = len(case.inputs)
-    at = {count // 4: "scale 3", count // 2: "restart", count // 2 + 1: "scale 2", count * 3 // 4: "lose"}
-    assert play(case, workers_of(case), at) == wanted(case)
+    at = {
+        count // 4: partial(scaled, 3),
+        count // 2: restarted,
+        count // 2 + 1: partial(scaled, 2),
+        count * 3 // 4: lost,
+        count - 1: partial(scaled, 3),
+    }
+    assert play(case, at) == wanted(case)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.operator not in UNORDERED], ids=str)
 def test_in_batches(case: Case) -> None:
-    with TopologyDriver(declared(case), partitions=1) as driver:
-        for _, together in groupby((g for g in case.inputs if taken(case, g)), lambda given: given.topic):
+    pipeline, topics, out = declared(case)
+    with TopologyDriver(pipeline, partitions=1) as driver:
+        for _, together in groupby((g for g in case.inputs if sendable(case, g)), lambda given: given.topic):
             for given in together:
-                driver.send(TOPICS[given.topic], given.value, key=given.key, timestamp=given.timestamp)
+                driver.send(topics[given.topic], given.value, key=given.key, timestamp=given.timestamp)
             driver.process()
-        assert by_key((r.key, r.value, r.timestamp) for r in driver.read(OUT)) == wanted(case)
+        assert read(driver, out) == wanted(case)
 
 
 @pytest.mark.parametrize("step", [2, 3, 4, 5])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_killed_in_checkpoints(case: Case, step: int) -> None:
-    count = len(case.inputs)
-    at = {count // 3: f"kill {step}", count // 2: f"kill {step}", count - 1: f"kill {step}"}
-    workers = workers_of(case)
-    assert play(case, workers, at) == wanted(case)
-    assert workers.deaths
+    """On three inputs that a worker commits: it follows a global table's topic outside of that."""
+    numbers = [
+        number
+        for number, given in enumerate(case.inputs)
+        if sendable(case, given) and not (case.operator == "stream_global" and given.topic == "table")
+    ]
+    chosen = {numbers[len(numbers) // 3], numbers[len(numbers) // 2], numbers[-1]}
+    assert play(case, dict.fromkeys(chosen, partial(killed_before, step))) == wanted(case)

@@ -1,32 +1,27 @@
 """Windowed operators give what Kafka Streams gives: every result of every golden case, and in its order."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from penstock.pipelines import (
-    EveryUpdate,
-    Hopping,
-    OnClose,
     Pipeline,
-    Session,
-    Sliding,
-    Stream,
     StreamTime,
     Topic,
     TopologyDriver,
-    Tumbling,
     Watermark,
-    Windowed,
     nullable,
 )
 from tests.golden.cases import Case, Output, cases
+from tests.golden.driving import killed, stopped
+from tests.golden.operators import out_of
+from tests.golden.rounds import sendable
+from tests.golden.scope import Scope
+from tests.golden.window_pipelines import windowed
 
 numbers = Topic("in", key=str, value=nullable(int | str))
-texts = Topic("out", key=Windowed[str], value=nullable(str))
-counts = Topic("out", key=Windowed[str], value=nullable(int))
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 """Behind all times of the cases."""
@@ -39,43 +34,9 @@ STEMS = [
 CASES = [case for stem in STEMS for case in cases(stem)]
 
 
-def ms(n: int) -> timedelta:
-    return timedelta(milliseconds=n)
-
-
-def append(so_far: str, value: Any) -> str | None:
-    text = "null" if value is None else str(value)
-    return None if value == "!" else f"{so_far},{text}" if so_far else text
-
-
-def merge(first: str, second: str) -> str:
-    return f"{first},{second}"
-
-
-def window_of(case: Case) -> Any:
-    params = case.params
-    grace = ms(params["grace"])
-    match case.operator:
-        case "tumbling":
-            return Tumbling(ms(params["size"]), grace=grace)
-        case "hopping":
-            return Hopping(ms(params["size"]), ms(params["advance"]), grace=grace)
-        case "session":
-            return Session(ms(params["gap"]), grace=grace)
-    return Sliding(ms(params["difference"]), grace=grace)
-
-
 def pipeline_of(case: Case, clock: Any) -> tuple[Pipeline, Any]:
-    pipeline = Pipeline("p")
-    stream: Stream[str, Any] = pipeline.group("g").stream(numbers, clock=clock)
-    windows: Any = stream.window(window_of(case))
-    emit = EveryUpdate() if case.mode == "update" else OnClose()
-    out: Any
-    if case.params["aggregate"] == "count":
-        result, out = windows.count("made", emit=emit), counts
-    else:
-        result, out = windows.fold("made", str, append, merge=merge, value=str, emit=emit), texts
-    result.to(out)
+    pipeline, out = Pipeline("p"), out_of(case)
+    windowed(Scope(pipeline.group("g"), {"in": numbers}), case, clock).to(out)
     return pipeline, out
 
 
@@ -93,10 +54,8 @@ def driver_partitions(driver: TopologyDriver) -> int:
 
 
 def send(driver: TopologyDriver, case: Case, start: int = 0, end: int | None = None) -> None:
-    """A null key is an error, and a null value of sliding windows no part of them: both move a source's watermark, and
-    not stream time."""
     for given in case.inputs[start:end]:
-        if given.key is not None and (given.value is not None or case.operator != "sliding"):
+        if sendable(case, given):
             driver.send(numbers, given.value, key=given.key, timestamp=given.timestamp)
 
 
@@ -119,19 +78,6 @@ def test_results_are_kafka_streams_own(case: Case, clock: str, batch: int) -> No
 
 
 # ---- the same, however a worker fares
-
-
-def stopped(driver: TopologyDriver) -> None:
-    """Stopped and started again, by a worker with an empty disk."""
-    driver.process()
-    driver.rebalance("g")
-
-
-def killed(driver: TopologyDriver) -> None:
-    """Killed after the changelog was sent and before the commit, then once more between two checkpoints."""
-    driver.crash("g", before_step=3)
-    driver.process(checkpoint=False)
-    driver.crash("g")
 
 
 @pytest.mark.parametrize("interrupted", [stopped, killed])

@@ -248,7 +248,7 @@ def taken_over(driver: TopologyDriver, pipeline: Pipeline, make: Make, *, lost: 
     after = make(pipeline, partitions=1)
     after.broker.topics, after.broker.offsets = driver.broker.topics, driver.broker.offsets
     if not lost:
-        after._groups["g"]._disk = driver._groups["g"]._disk
+        after._groups["g"]._disks = driver._groups["g"]._disks
     after._groups["g"].restart(lost=lost)
     return after
 

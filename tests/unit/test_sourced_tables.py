@@ -194,11 +194,11 @@ def test_a_table_may_come_to_be_read_straight_from_its_topic(topology_driver: Ma
     pipeline = declared(planes)
     after = topology_driver(pipeline, partitions=1)
     after.broker.topics, after.broker.offsets = before.broker.topics, before.broker.offsets
-    after._groups["g"]._disk = before._groups["g"]._disk
+    after._groups["g"]._disks = before._groups["g"]._disks
     after.crash("g")
     store = after._groups["g"].runtime.part("planes", 0).store
     assert (store.position, list(store.scan())) == (1, [(b"N1", b'{"seats":1}')])
     after.close()
-    before._groups["g"]._disk = after._groups["g"]._disk
+    before._groups["g"]._disks = after._groups["g"]._disks
     with pytest.raises(StoreMoved, match="was read straight from topic 'planes', and now is from a changelog of its"):
         before._groups["g"]._start()
