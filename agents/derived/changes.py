@@ -37,6 +37,13 @@ class Changes(Block):
             list(compress(stamps, mask)),
         )
 
+    def between(self, begin: int, end: int) -> "Changes":
+        """See `Block.between`."""
+        if end - begin == len(self.values):
+            return self
+        stamps = self.timestamps()[begin:end]
+        return Changes(super().between(begin, end), self.values[begin:end], self.olds[begin:end], stamps)
+
 
 def replaced(rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
     """Put values into rows one after the other; what each found in its place."""

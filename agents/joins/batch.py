@@ -6,10 +6,11 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived
+from penstock.agents.event_time.results import Derived
 from penstock.agents.joins.records import Alone, Entry, Given, RecordHeaders
 from penstock.agents.joins.steps import LEFT, RIGHT
-from penstock.tables.timed import NEVER, IndexedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER
 from penstock.tables.windowed import bounds
 
 if TYPE_CHECKING:

@@ -22,13 +22,15 @@ from typing import Any, cast
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived, OperatorClock, StreamClock
+from penstock.agents.event_time.clocks import OperatorClock, StreamClock
+from penstock.agents.event_time.results import Derived
 from penstock.agents.event_time.timed import TimedOperator
 from penstock.agents.joins.batch import JoinBatch
 from penstock.agents.joins.records import Alone, Given
 from penstock.agents.joins.steps import LEFT, RIGHT, StreamJoin
 from penstock.agents.operators import Headers, Runtime, failed_at
-from penstock.tables.timed import NEVER, IndexedPartition, TimedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER, TimedPartition
 from penstock.tables.windowed import BOUNDS, unpack, until
 
 

@@ -14,7 +14,8 @@ from penstock.agents.block import Block
 from penstock.agents.derived.steps import WaitingJoin
 from penstock.agents.derived.versioned import AsOfJoinOperator
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived, OperatorClock
+from penstock.agents.event_time.clocks import OperatorClock
+from penstock.agents.event_time.results import Derived
 from penstock.agents.event_time.timed import TimedOperator
 from penstock.agents.operators import Runtime
 from penstock.tables.serdes import Serde, msgpack, serde_of, windowed

@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived, OperatorClock
+from penstock.agents.event_time.clocks import OperatorClock
+from penstock.agents.event_time.results import Derived
 from penstock.agents.event_time.timed import TimedOperator
 from penstock.agents.keyed.row_keys import row_keys
 from penstock.agents.keyed.steps import Process
