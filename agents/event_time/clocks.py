@@ -48,8 +48,8 @@ class Watermark:
         idle: after how long without records, in wall-clock time, a partition that was read to its end is left out.
             None: never. Default 60 s: longer than a rebalance or a broker's election keeps a producer from writing.
         max_ahead: how far event times may be ahead of the wall clock. A record beyond it moves no clock, and fails in
-            steps that keep time: by its policy. None: no bound. Default 1 h: more than clocks drift, so that one that is wrong does not
-            close everybody's windows.
+            steps that keep time: by its policy. None: no bound. Default 1 h: more than clocks drift, so that one that
+            is wrong does not close everybody's windows.
     """
 
     lateness: timedelta = timedelta(0)
