@@ -41,7 +41,6 @@ class TableJoin(s.Step):
 class WaitingJoin(s.Join):
     """A join with a table that has a history, for which each record waits until time is `grace` past its own."""
 
-    takes_policies: ClassVar[bool] = False
     name: str
     grace: timedelta
     waiting: TableSpec

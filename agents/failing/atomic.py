@@ -62,8 +62,32 @@ class AtomicOperator(Operator):
             parts: the table partitions that change.
             work: takes a part of the block; raises RecordError where a record fails.
         """
-        pieces = _Pieces(self, parts, lambda begin, end: work(block.between(begin, end)))
-        pieces.run(len(block), block.offset, lambda at: (block, at))
+        self.pieces(
+            parts,
+            lambda begin, end: work(block.between(begin, end)),
+            len(block),
+            block.offset,
+            lambda at: (block, at),
+        )
+
+    def pieces(
+        self,
+        parts: Sequence[TablePartition],
+        work: Callable[[int, int], None],
+        count: int,
+        offset: Callable[[int], int],
+        place: Callable[[int], tuple[Block, int]],
+    ) -> None:
+        """As `in_pieces`, of so many records, whatever they lie in.
+
+        Args:
+            parts: the table partitions that change.
+            work: takes the records from one position to before another.
+            count: of the records.
+            offset: gives the source offset of the record at a position.
+            place: gives its block and its position there.
+        """
+        _Pieces(self, parts, work).run(count, offset, place)
 
 
 class _Pieces:
@@ -79,13 +103,7 @@ class _Pieces:
         self._step, self._parts, self._work = step, parts, work
 
     def run(self, count: int, offset: Callable[[int], int], place: Callable[[int], tuple[Block, int]]) -> None:
-        """Take so many records.
-
-        Args:
-            count: of the records.
-            offset: gives the source offset of the record at a position.
-            place: gives its block and its position there.
-        """
+        """See `AtomicOperator.pieces`."""
         self._place = place
         at, size, following = 0, count, 0
         while at < count:

@@ -168,7 +168,7 @@ class WindowOperator(TimedOperator):
             batch.values = results = [view(state) for state in block.values]
             return block.with_values(results)
         except Exception:
-            block, results = self.survivors(block, view, (block.values,), self._unmade)  # again, and one by one
+            block, results = self.survivors(block, view, (block.values,), self._unmade, again=True)  # one by one
         for row, result in zip(block.rows or (), results, strict=True):
             batch.values[row] = result
         return block.with_values(results)

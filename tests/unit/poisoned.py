@@ -70,10 +70,10 @@ BATCHES = st.sampled_from([1, 3, 1000])
 CLOCKS = st.sampled_from([StreamTime(), Watermark()])
 
 
-def settled(sent: list[Sent], clock: Any) -> list[Sent]:
+def settled(sent: list[Sent], clock: Any, start: int = 0) -> list[Sent]:
     """Those that make functions raise in time: a late one is given to none. And none that moves a watermark: every
     record that is read does, also one that a step then leaves out. The first of all is good: it starts the clock."""
-    out, high = [Sent("a", 1, 0)], 0
+    out, high = [Sent("a", 1, start)], start
     for each in sent:
         if each.good:
             high = max(high, each.stamp)
@@ -86,18 +86,29 @@ def settled(sent: list[Sent], clock: Any) -> list[Sent]:
 
 
 def outcome(
-    declare: Declare, errors: Any, clock: Any, sent: list[Sent], batch: int = 1000, crash: int = -1, others: Any = ()
+    declare: Declare,
+    errors: Any,
+    clock: Any,
+    sent: list[Sent],
+    batch: int = 1000,
+    crash: int = -1,
+    others: Any = (),
+    without: Callable[[Sent], bool] = lambda each: False,
 ) -> Outcome:
     """Run a group of one partition. The worker dies behind the record at `crash`, if there is one.
 
-    `others` are (topic, key, value, timestamp) of what is sent and processed before."""
+    `others` are (topic, key, value, timestamp) of what is sent and processed before. Those in `sent` of which `without`
+    is true are left out."""
     pipeline = Pipeline("p")
     declare(pipeline.group("g", errors=errors), clock)
     with TopologyDriver(pipeline, partitions=1, batch=batch) as driver:
         for topic, key, value, stamp in others:
             driver.send(topic, value, key=key, timestamp=stamp)
         driver.process()
-        for at, (key, value, stamp) in enumerate(sent):
+        for at, each in enumerate(sent):
+            if without(each):
+                continue
+            key, value, stamp = each
             driver.send(numbers, value, key=key, timestamp=stamp, headers=[("at", b"%d" % at)])
             if at == crash:
                 driver.process(checkpoint=False)
@@ -117,26 +128,27 @@ def outcome(
 
 
 def same_without(
-    declare: Declare, clock: Any, sent: list[Sent], batch: int, crash: int = -1, others: Any = (), times: int = 1
+    declare: Declare, clock: Any, sent: list[Sent], batch: int, crash: int = -1, others: Any = (), start: int = 0
 ) -> None:
-    """A stream with records that fail gives what it gives without them, and dead letters are those records: one for
-    each of `times` steps that fail at them."""
-    sent = settled(sent, clock)
-    wanted = outcome(declare, Fail(), clock, [each for each in sent if each.good], others=others)
+    """A stream with records that fail gives what it gives without them, and dead letters are those records. The first
+    record is of the time `start`."""
+    sent = settled(sent, clock, start)
+    wanted = outcome(declare, Fail(), clock, sent, others=others, without=lambda each: not each.good)
     skipped = outcome(declare, Skip(), clock, sent, batch, crash, others)
     dead = outcome(declare, DeadLetter(), clock, sent, batch, crash, others)
     bad = [each for each in sent if not each.good]
     assert skipped.outputs == dead.outputs == wanted.outputs
-    assert skipped.tables == dead.tables == wanted.tables
+    for name, rows in wanted.tables.items():
+        if name.endswith("-waiting-changelog"):  # its keys have offsets
+            assert len(skipped.tables[name]) == len(dead.tables[name]) == len(rows)
+        else:
+            assert skipped.tables[name] == dead.tables[name] == rows
     assert skipped.late == dead.late == wanted.late or crash >= 0
     assert (skipped.letters, dead.skipped) == ([], {})
     if crash < 0:
-        assert sum(skipped.skipped.values()) == times * len(bad)
+        assert sum(skipped.skipped.values()) == len(bad)
     told = Counter((row[0], row[1], row[2]) for row in dead.letters)
-    key = [None if each.key is None else each.key.encode() for each in bad]
-    assert told == Counter({(k, b"%d" % b.value, b.stamp): 0 for k, b in zip(key, bad, strict=True)}) + Counter(
-        [(k, b"%d" % b.value, b.stamp) for k, b in zip(key, bad, strict=True)] * times
-    )
+    assert told == Counter((None if b.key is None else b.key.encode(), b"%d" % b.value, b.stamp) for b in bad)
     for row in dead.letters:
         headers = dict(row[3])
         assert sent[int(headers["at"])].good is False
