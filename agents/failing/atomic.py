@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.failing.errors import RecordError, of_system
 from penstock.agents.failing.failures import Explain
@@ -77,6 +78,7 @@ class AtomicOperator(Operator):
         count: int,
         offset: Callable[[int], int],
         place: Callable[[int], tuple[Block, int]],
+        left_out: Callable[[int], None] = lambda at: None,
     ) -> None:
         """As `in_pieces`, of so many records, whatever they lie in.
 
@@ -86,8 +88,15 @@ class AtomicOperator(Operator):
             count: of the records.
             offset: gives the source offset of the record at a position.
             place: gives its block and its position there.
+            left_out: follows where the record at a position has failed, and is not to stop the worker.
         """
-        _Pieces(self, parts, work).run(count, offset, place)
+        _Pieces(self, parts, work, place, left_out).run(count, offset)
+
+    def tried(self, parts: Sequence[TablePartition], work: Callable[[], None]) -> bool:
+        """Do something that may fail, and then has not happened. Whether it went well."""
+        block = Block(RecordBatch("", 0, 0, 0, [None], [None], [0], [0]), [None])
+        pieces = _Pieces(self, parts, lambda begin, end: work(), lambda at: (block, 0), lambda at: None)
+        return pieces.tried(0, 1) is None
 
 
 class _Pieces:
@@ -96,19 +105,25 @@ class _Pieces:
     Args:
         step: whose policy it is.
         parts: the table partitions that change.
-        work: takes the records from one position to before another.
+        work, place, left_out: see `AtomicOperator.pieces`.
     """
 
-    def __init__(self, step: AtomicOperator, parts: Sequence[TablePartition], work: Callable[[int, int], None]) -> None:
-        self._step, self._parts, self._work = step, parts, work
+    def __init__(
+        self,
+        step: AtomicOperator,
+        parts: Sequence[TablePartition],
+        work: Callable[[int, int], None],
+        place: Callable[[int], tuple[Block, int]],
+        left_out: Callable[[int], None],
+    ) -> None:
+        self._step, self._parts, self._work, self._place, self._left_out = step, parts, work, place, left_out
 
-    def run(self, count: int, offset: Callable[[int], int], place: Callable[[int], tuple[Block, int]]) -> None:
+    def run(self, count: int, offset: Callable[[int], int]) -> None:
         """See `AtomicOperator.pieces`."""
-        self._place = place
         at, size, following = 0, count, 0
         while at < count:
             end = min(at + size, count)
-            failed = self._tried(at, end)
+            failed = self.tried(at, end)
             if failed is None:
                 at = end
                 size, following = following or size * GROWTH, 0
@@ -122,7 +137,7 @@ class _Pieces:
             self._alone(at, failed)
             at, size, following = end, 1, 0
 
-    def _tried(self, begin: int, end: int) -> RecordError | None:
+    def tried(self, begin: int, end: int) -> RecordError | None:
         """Take some records; why that failed, and then nothing happened."""
         step, parts = self._step, self._parts
         for part in parts:
@@ -158,7 +173,7 @@ class _Pieces:
         """One record failed: again, where that is the policy, or what the policy says."""
         step = self._step
         for _ in step.failures.waits(step.policy):
-            again = self._tried(at, at + 1)
+            again = self.tried(at, at + 1)
             if again is None:
                 return
             failed = again
@@ -169,3 +184,4 @@ class _Pieces:
         block, row = self._place(at)
         error = failed
         step.failures.take(step.where, step.policy, block, row, error, lambda *_: error)
+        self._left_out(at)
