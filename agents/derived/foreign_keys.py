@@ -89,8 +89,8 @@ class SubscribeOperator(Operator):
             digests = [digest(row) for row in encoded_rows(self, block, block.values, self.row)]
             olds = block.olds
         else:
-            was = before_or_none(self._registered, (block.olds,))
             now = each_or_none(self, block, self._registered, (block.values,), self.raised)
+            was = before_or_none(self._registered, (block.olds,))
             old_keys, new_keys = [row and row[0] for row in was], [row and row[0] for row in now]
             olds, digests = was, [digest(row and row[1]) for row in now]
         keys: list[bytes | None] = []

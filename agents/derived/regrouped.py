@@ -91,8 +91,8 @@ class TableGroupByOperator(Operator):
             olds = encoded_rows(self, block, block.olds, self.row)
             news = encoded_rows(self, block, block.values, self.row)
         else:
-            old_keys, olds = _columns(before_or_none(self._grouped, (block.olds,)))
             new_keys, news = _columns(each_or_none(self, block, self._grouped, (block.values,), self.raised))
+            old_keys, olds = _columns(before_or_none(self._grouped, (block.olds,)))
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         stamps: list[int] = []
