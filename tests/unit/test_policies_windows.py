@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.deploy.letters import Letter
 from penstock.pipelines import (
     Count,
     CountWindow,
@@ -19,6 +20,7 @@ from penstock.pipelines import (
     Hopping,
     OnClose,
     Pipeline,
+    Record,
     RecordError,
     Retry,
     Session,
@@ -238,3 +240,16 @@ def test_graph_shows_the_policy() -> None:
     description = describe(pipeline.topology)
     assert "errors: fail" not in text(description)
     assert {step.errors for stage in description.groups[0].stages for step in stage.steps} == {None}
+
+
+def test_a_letter_of_a_result_says_so() -> None:
+    """So it is not sent back."""
+
+    def declare(group: Group, clock: Any) -> None:
+        stream = group.stream(numbers, clock=clock).window(Tumbling(ms(10)))
+        stream.aggregate("made", Small, total=Sum(fine), emit=OnClose()).to(smalls)
+
+    sent = [Sent("a", 13, 0), Sent(None, 1, 1), Sent("b", 1, 40)]
+    found = poisoned.outcome(declare, DeadLetter(), StreamTime(), sent)
+    letters = [Letter.of(Record(*row[:3], [(name, value) for name, value in row[3]])) for row in found.letters]
+    assert {(each.record.value, each.result) for each in letters if each} == {(b"[13]", True), (b"1", False)}
