@@ -68,6 +68,10 @@ class RecordBatch:
             self.member,
         )
 
+    def as_read(self, row: int) -> tuple[bytes | None, bytes | None, int, Headers]:
+        """A record as it was read: key, value, timestamp in ms and headers, for a dead letter."""
+        return self.keys[row], self.values[row], self.timestamps[row], () if self.headers is None else self.headers[row]
+
     def __repr__(self) -> str:
         """Say where the batch is from and how much it holds, without its contents."""
         return f"<RecordBatch {self.topic}-{self.partition} [{self.start}, {self.next}) {len(self)} records>"

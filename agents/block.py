@@ -73,6 +73,12 @@ class Block:
         stamps = None if self.stamps is None else [self.stamps[i] for i in at]
         return Block(self.batch, values, rows, keys, stamps)
 
+    def between(self, begin: int, end: int) -> "Block":
+        """The rows at positions from `begin` to before `end`."""
+        if end - begin == len(self.values):
+            return self
+        return self.take(range(begin, end), self.values[begin:end])
+
     def raw_keys(self) -> list[bytes | None]:
         """The source's encoded keys of these rows."""
         keys = self.batch.keys

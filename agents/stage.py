@@ -203,7 +203,7 @@ class Stage:
         made = self._joined(step) if isinstance(step, StreamJoin) else self._tables.make(step, self._where(step))
         out = made.exit if made else self._operator(step)
         for each in (out, *(made.entries if made else ())):
-            each.policy = step.policy
+            each.policy = step.errors
         if isinstance(step, s.Repartition):
             self.time.add_repartition(step, self.spec.repartition[step])
         if isinstance(step, s.Branch):

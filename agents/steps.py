@@ -44,13 +44,6 @@ class Step:
     value_type: Any = UNKNOWN
     label: str
     errors: Policy = FAIL
-    takes_policies: ClassVar[bool] = True
-    """Whether a record that fails in it takes its policy. Else it stops the worker; steps behind it have the policy."""
-
-    @property
-    def policy(self) -> Policy:
-        """What becomes of records that fail in it."""
-        return self.errors if self.takes_policies else FAIL
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

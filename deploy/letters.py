@@ -31,6 +31,7 @@ class Letter:
         topic, partition, offset: where it was read.
         group, step, error, message: who failed at it, where and why.
         time: when, in ms since 1970.
+        result: it is a result that belongs to no record, and cannot be sent back; the place is where it came out.
     """
 
     record: Record
@@ -42,6 +43,7 @@ class Letter:
     error: str
     message: str
     time: int
+    result: bool = False
 
     @classmethod
     def of(cls, record: Record) -> "Letter | None":
@@ -53,7 +55,8 @@ class Letter:
             return None
         if None in told.values():
             return None
-        return cls(record, partition=numbers[0], offset=numbers[1], time=numbers[2], **told)  # type: ignore[arg-type]
+        result = header(record.headers, "result") is not None
+        return cls(record, partition=numbers[0], offset=numbers[1], time=numbers[2], result=result, **told)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
@@ -205,7 +208,7 @@ class Replay:
     async def _send(self, producer: Any, raw: Any, sent: dict[str, int]) -> None:
         record = Record(raw.key, raw.value, raw.timestamp, raw.headers, raw.topic, raw.partition, raw.offset)
         letter = Letter.of(record)
-        if letter is None or letter.group != self._group.app_id:
+        if letter is None or letter.result or letter.group != self._group.app_id:
             return
         place = letter.topic, letter.partition, letter.offset
         topic = self._targets.get(letter.topic)

@@ -6,7 +6,7 @@ from penstock.agents.columns import Columns
 from penstock.agents.event_time.clocks import StreamTime, Watermark
 from penstock.agents.failing.errors import RecordError
 from penstock.agents.failing.policies import DeadLetter, Fail, Retry, Skip
-from penstock.agents.keyed.process import ProcessContext
+from penstock.agents.keyed.process_context import ProcessContext
 from penstock.agents.topics import FOREVER, Topic
 from penstock.pipelines.driver import TopologyDriver
 from penstock.pipelines.global_table import GlobalTable

@@ -136,7 +136,7 @@ def _stage(group: GroupTopology, stage: StageSpec) -> StageDescription:
     times = {inlet.topic: label_of(inlet.time) for inlet in stage.inlets if inlet.time is not None}
     clocks = {inlet.topic: told(inlet.clock) for inlet in stage.inlets if inlet.clock not in (None, Watermark())}
     errors = {i.topic: str(i.step.errors) for i in stage.inlets if i.step.errors != group.errors}
-    policies = (step.policy for step in (*stage.steps, *(inlet.step for inlet in stage.inlets)))
+    policies = (step.errors for step in (*stage.steps, *(inlet.step for inlet in stage.inlets)))
     letters = dict.fromkeys(topic.name for policy in policies if (topic := letter_topic(policy)) is not None)
     return StageDescription(stage.name, stage.topics, writes, tables, described, times, clocks, errors, tuple(letters))
 
@@ -145,7 +145,7 @@ def _step(group: GroupTopology, step: s.Step, at: dict[s.Step, int]) -> StepDesc
     inputs = tuple(at[before] for before in step.inputs if before in at and not isinstance(before, s.Repartition))
     tables = (step.table,) if isinstance(step, s.Join | s.GlobalJoin) else tables_of(step)
     table = tables[0].name if tables else None
-    errors = None if step.policy == group.errors else str(step.policy)
+    errors = None if step.errors == group.errors else str(step.errors)
     return StepDescription(step.label, inputs, table, _written(group, step), _detail(step), errors)
 
 

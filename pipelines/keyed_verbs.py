@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.agents import steps as s
 from penstock.agents.failing.policies import Policy
-from penstock.agents.keyed.process import ProcessContext, timer_table
+from penstock.agents.keyed.process import timer_table
+from penstock.agents.keyed.process_context import ProcessContext
 from penstock.agents.keyed.steps import Distinct, Process
 from penstock.agents.location import caller
 from penstock.pipelines.annotations import codec, element, given, label_of, present, python_type, returned

@@ -1,6 +1,6 @@
 """One partition of one table: a store, and over it the rows that the current checkpoint has touched."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from penstock.tables.errors import PenstockError
@@ -11,6 +11,14 @@ ROW_BYTES = 250
 """Of a row in memory, besides its contents: its place in a dict (100), headers of its key and its objects."""
 DECODED = 3
 """Bytes that a byte of an encoded row takes once it is decoded, about: numbers and short texts have headers."""
+
+
+_NONE = object()
+"""In place of the bytes of a row that has none."""
+
+
+def _same(row: Any) -> Any:
+    return row
 
 
 def prefix_end(prefix: bytes) -> bytes | None:
@@ -39,7 +47,19 @@ class TablePartition:
         position: the changelog offset up to which the store is written.
     """
 
-    __slots__ = ("_cut", "_dirty", "_encoded", "_raw", "partition", "rows", "spec", "store", "topic")
+    __slots__ = (
+        "_before",
+        "_copy",
+        "_cut",
+        "_dirty",
+        "_encoded",
+        "_raw",
+        "partition",
+        "rows",
+        "spec",
+        "store",
+        "topic",
+    )
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store) -> None:
         self.spec, self.topic, self.partition, self.store = spec, topic, partition, store
@@ -48,6 +68,8 @@ class TablePartition:
         self._raw: dict[bytes, bytes | None] = {}  # changed rows that were given encoded
         self._cut: Collection[bytes] = ()  # keys of what `staged` gave and `flush` has yet to write
         self._encoded = 0  # bytes of a row and its key, as lately seen
+        self._before: dict[bytes, Any] | None = None  # what rows were at `begin`
+        self._copy: Callable[[Any], Any] = _same
 
     @property
     def held_bytes(self) -> int:
@@ -77,6 +99,8 @@ class TablePartition:
 
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
         """`rows`, with every key of `keys` in it. One multi-get for those that were not."""
+        if self._before is not None:
+            self.remember(keys)
         rows = self.rows
         missing = list((keys if type(keys) is set else set(keys)).difference(rows))
         if missing:
@@ -103,6 +127,68 @@ class TablePartition:
     def touch(self, keys: Collection[bytes]) -> None:
         """These rows were changed and belong in the next checkpoint."""
         self._dirty.update(keys)
+
+    # ---- tried, and taken back
+
+    def begin(self, copy: Callable[[Any], Any]) -> None:
+        """Steps try something from here on: `keep` or `undo` follows, before any checkpoint and in the same batch.
+
+        Args:
+            copy: of a row that is there one that later changes of it do not reach.
+        """
+        self._before, self._copy = {}, copy
+
+    def remember(self, keys: Collection[bytes]) -> None:
+        """Rows are about to be changed; `load` says so of those it gives. Nothing happens outside of a try."""
+        before = self._before
+        if before is not None:
+            for key in (keys if type(keys) is set else set(keys)).difference(before):
+                before[key] = self._was(key)
+
+    def _was(self, key: bytes) -> tuple[Any, ...]:
+        """All that is known of a row; `_put_back` takes it."""
+        rows = self.rows
+        if key not in rows:
+            return False, None, key in self._dirty, None
+        row = rows[key]
+        return True, None if row is None else self._copy(row), key in self._dirty, self._raw.get(key, _NONE)
+
+    def _put_back(self, key: bytes, was: tuple[Any, ...]) -> None:
+        there, row, dirty, raw, *_ = was
+        if there:
+            self.rows[key] = row
+        else:
+            self.rows.pop(key, None)
+        if not dirty:
+            self._dirty.discard(key)
+        else:
+            self._dirty.add(key)
+        if self._raw:
+            self._raw.pop(key, None)
+            if there and raw is not _NONE:
+                self._raw[key] = raw
+
+    def encodable(self) -> None:
+        """Encode the rows that were changed since `begin`, as the checkpoint will. Raises what their codec raises."""
+        rows, dirty, encode = self.rows, self._dirty, self._encoder()
+        for key in self._before or ():
+            if key in dirty and (row := rows.get(key)) is not None:
+                encode(row)
+
+    def _encoder(self) -> Callable[[Any], bytes]:
+        return self.spec.row.encode
+
+    def keep(self) -> None:
+        """What was tried went well."""
+        self._before = None
+
+    def undo(self) -> None:
+        """What was tried did not happen: rows, and what is known of them, are as they were at `begin`."""
+        before, self._before = self._before or {}, None
+        for key, was in before.items():
+            self._put_back(key, was)
+
+    # ---- at a checkpoint
 
     def replace(self, keys: Sequence[bytes], rows: Sequence[Any], raw: Sequence[bytes | None]) -> None:
         """Rows of a table that is read straight from its topic: the store keeps their bytes as the topic has them."""
@@ -133,7 +219,7 @@ class TablePartition:
 
     def _forget(self) -> None:
         """Empty what is in memory of rows."""
-        self.rows, self._dirty, self._raw, self._cut = {}, set(), {}, ()
+        self.rows, self._dirty, self._raw, self._cut, self._before = {}, set(), {}, (), None
 
     def _recall(self) -> None:
         """Read again from the store what is known besides rows; of a plain table that is nothing."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from penstock.tables.aggregates import Aggregation, Fields, Fold, each_of, mapped
+from penstock.tables.aggregates import Aggregation, FailedAt, Fields, Fold, each_of, mapped
 from penstock.tables.aggregators import Aggregator, Count, Mean, Sum
 from penstock.tables.collected import Custom
 
@@ -114,7 +114,10 @@ class RetractFields(Fields):
                 signs.append(1)
                 at.append(i)
             last.append(len(at) - 1 if at and at[-1] == i else -1)
-        results = self._signed(rows, [keys[i] for i in at], values, signs) if at else []
+        try:
+            results = self._signed(rows, [keys[i] for i in at], values, signs) if at else []
+        except FailedAt as failed:  # one change may be of two values
+            raise FailedAt(at[failed.index]) from failed.why
         return [results[i] if i >= 0 else None for i in last]
 
     def _signed(self, rows: dict[bytes, Any], keys: list[bytes], values: list[Any], signs: list[int]) -> list[Any]:

@@ -8,6 +8,7 @@ and are older than any other.
 
 from collections.abc import Collection, Iterable, Sequence
 from struct import Struct
+from typing import Any
 
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
@@ -44,12 +45,24 @@ class StampedPartition(TablePartition):
 
     def load(self, keys: Collection[bytes]) -> dict[bytes, object]:
         """See `TablePartition.load`; `stamps` has every key too."""
+        if self._before is not None:
+            self.remember(keys)
         stamps = self.stamps
         missing = list((keys if type(keys) is set else set(keys)).difference(stamps))
         if missing:
             for key, raw in zip(missing, self.store.get_marks([b"s" + key for key in missing]), strict=True):
                 stamps[key] = UNKNOWN if raw is None else _TIME.unpack(raw)[0]
         return super().load(keys)
+
+    def _was(self, key: bytes) -> tuple[Any, ...]:
+        return *super()._was(key), self.stamps.get(key)
+
+    def _put_back(self, key: bytes, was: tuple[Any, ...]) -> None:
+        super()._put_back(key, was)
+        if was[-1] is None:
+            self.stamps.pop(key, None)
+        else:
+            self.stamps[key] = was[-1]
 
     def staged(self) -> list[tuple[bytes, bytes | None]]:
         """See `TablePartition.staged`."""

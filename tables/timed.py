@@ -10,12 +10,11 @@ checkpoint in which it changed: a store that is restored has the clock that its 
 keep theirs in the headers of changelog records: their users' keys may be empty.)
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import merge
 from itertools import islice
 from struct import Struct as Packed
-from struct import pack, unpack
 from typing import Any, NamedTuple
 
 import msgspec
@@ -91,7 +90,7 @@ class TimedPartition(TablePartition):
         time: what the operator knows of time; operators change it in place.
     """
 
-    __slots__ = ("_first", "_gone", "_new", "_of_state", "_recalled", "_saved", "pending", "stamps", "time")
+    __slots__ = ("_began", "_first", "_gone", "_new", "_of_state", "_recalled", "_saved", "pending", "stamps", "time")
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
         super().__init__(spec, topic, partition, store)
@@ -113,6 +112,8 @@ class TimedPartition(TablePartition):
 
     def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
         """See `TablePartition.load`: the rows' states; `stamps` has their times."""
+        if self._before is not None:
+            self.remember(keys)
         rows = self.rows
         missing = (keys if type(keys) is set else set(keys)).difference(rows)
         if not missing:
@@ -146,6 +147,8 @@ class TimedPartition(TablePartition):
 
     def delete(self, keys: Collection[bytes]) -> None:
         """These rows go. Those that nobody saw yet, in store or changelog, go without a trace."""
+        if self._before is not None:
+            self.remember(keys)
         rows, stamps = self.rows, self.stamps
         fresh = self._new.intersection(keys)
         for key in keys:
@@ -195,6 +198,36 @@ class TimedPartition(TablePartition):
     def passed(self, end: bytes) -> None:
         """No row lies before `end` any more: the next range read begins there, and not at what was deleted."""
         self._first = max(self._first, end)
+
+    # ---- tried, and taken back
+
+    def begin(self, copy: Callable[[Any], Any]) -> None:
+        """See `TablePartition.begin`; `copy` is of states."""
+        super().begin(copy)
+        self._began = _encode(self.time), self._first
+
+    def _was(self, key: bytes) -> tuple[Any, ...]:
+        return *super()._was(key), self.stamps.get(key), key in self._new, key in self.pending
+
+    def _put_back(self, key: bytes, was: tuple[Any, ...]) -> None:
+        super()._put_back(key, was)
+        *_, stamp, new, pending = was
+        if stamp is None:
+            self.stamps.pop(key, None)
+        else:
+            self.stamps[key] = stamp
+        (self._new.add if new else self._new.discard)(key)
+        (self.pending.add if pending else self.pending.discard)(key)
+
+    def _encoder(self) -> Callable[[Any], bytes]:
+        return self._of_state.encode
+
+    def undo(self) -> None:
+        """See `TablePartition.undo`; time, too."""
+        if self._before is not None:
+            time, self._first = self._began
+            self.time = _decode(time)
+        super().undo()
 
     # ---- at a checkpoint
 
@@ -289,73 +322,3 @@ class TimedPartition(TablePartition):
 
 def _key(item: tuple[bytes, Any]) -> bytes:
     return item[0]
-
-
-class IndexedPartition(TimedPartition):
-    """A partition in which what lies around a time is found by key, too.
-
-    Beside the rows it has one list of times for each key that has rows, under a key behind all windows. It is a row of
-    its own in the changelog.
-
-    Attributes:
-        index: key -> its list, of the keys asked for; empty where there is none. Operators change it in place, and
-            `reindex` the key.
-    """
-
-    __slots__ = ("_changed", "_cut_lists", "index")
-
-    def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
-        self.index: dict[bytes, list[int]] = {}
-        self._changed: set[bytes] = set()
-        self._cut_lists: set[bytes] = set()
-        super().__init__(spec, topic, partition, store, state)
-
-    def load_index(self, keys: Collection[bytes]) -> dict[bytes, list[int]]:
-        """`index`, with every key of `keys` in it."""
-        index = self.index
-        if missing := [key for key in keys if key not in index]:
-            for key, raw in zip(missing, self.store.get_many([HIDDEN + key for key in missing]), strict=True):
-                index[key] = _unpack_list(raw) if raw else []
-        return index
-
-    def reindex(self, keys: Iterable[bytes]) -> None:
-        """The lists of these keys were changed."""
-        self._changed.update(keys)
-
-    def staged(self) -> list[tuple[bytes, bytes | None]]:
-        """See `TablePartition.staged`; lists too."""
-        index = self.index
-        lists = [(HIDDEN + key, _pack_list(index[key]) if index[key] else None) for key in self._changed]
-        self._cut_lists, self._changed = self._changed, set()
-        return lists + super().staged()
-
-    def flush(self, staged: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
-        """See `TablePartition.flush`."""
-        super().flush(staged, position)
-        for key in self._cut_lists - self._changed:
-            if not self.index[key]:
-                del self.index[key]
-        self._cut_lists = set()
-
-    def release(self) -> None:
-        """See `TablePartition.release`."""
-        super().release()
-        self.index = {key: self.index[key] for key in self._changed | self._cut_lists}
-
-    def _recall(self) -> None:
-        super()._recall()
-        self.index, self._changed, self._cut_lists = {}, set(), set()
-
-    def _check(self, key: bytes, raw: bytes | None, where: str) -> None:
-        if not key.startswith(HIDDEN):
-            super()._check(key, raw, where)
-        elif raw is not None and len(raw) % _STAMP.size:
-            raise self._strange(f"{where}, of key {key[:80]!r}, is not a list of times")
-
-
-def _pack_list(times: Sequence[int]) -> bytes:
-    return pack(f">{len(times)}q", *times)
-
-
-def _unpack_list(raw: bytes) -> list[int]:
-    return list(unpack(f">{len(raw) // _STAMP.size}q", raw))

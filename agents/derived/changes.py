@@ -6,7 +6,9 @@ from typing import Any, Protocol
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
-from penstock.agents.keyed.row_keys import row_keys
+from penstock.agents.failing.atomic import AtomicOperator
+from penstock.agents.failing.policies import FAIL
+from penstock.agents.keyed.row_keys import state_keys, storable
 from penstock.agents.operators import Operator, Runtime
 from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.retractions import snapshot
@@ -36,6 +38,13 @@ class Changes(Block):
             list(compress(self.olds, mask)),
             list(compress(stamps, mask)),
         )
+
+    def between(self, begin: int, end: int) -> "Changes":
+        """See `Block.between`."""
+        if end - begin == len(self.values):
+            return self
+        stamps = self.timestamps()[begin:end]
+        return Changes(super().between(begin, end), self.values[begin:end], self.olds[begin:end], stamps)
 
 
 def replaced(rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[Any]:
@@ -78,7 +87,13 @@ class ChangedTableOperator(Operator):
         self.table = table
 
     def run(self, block: Block) -> None:
-        keys, values, stamps = row_keys(self, block), block.values, block.timestamps()
+        block, keys = state_keys(self, block)
+        if self.policy is not FAIL and self.table.source is None:
+            block = storable(self, block, self.table.row)
+            keys = block.raw_keys()  # type: ignore[assignment]
+        if not keys:
+            return
+        values, stamps = block.values, block.timestamps()
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, StampedPartition)
         olds = replaced(part.load(set(keys)), keys, values)
@@ -90,7 +105,7 @@ class ChangedTableOperator(Operator):
         self.forward(Changes(block, values, olds, stamps))
 
 
-class ChangedAggregateOperator(Operator):
+class ChangedAggregateOperator(AtomicOperator):
     """A running result per key, whose changes are sent on. A result's time is the latest of what went in."""
 
     def __init__(self, where: str, runtime: Runtime, table: TableSpec, aggregation: Aggregation) -> None:
@@ -98,16 +113,29 @@ class ChangedAggregateOperator(Operator):
         self.table, self.aggregation = table, aggregation
 
     def run(self, block: Block) -> None:
-        keys = row_keys(self, block)
-        distinct = set(keys)
+        block, keys = state_keys(self, block)
+        if not keys:
+            return
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, StampedPartition)
+        if self.policy is FAIL:
+            self._taken(part, block)
+        else:
+            self.in_pieces(block, (part,), lambda piece: self._taken(part, piece))
+
+    def copied(self, row: Any) -> Any:
+        """See `AtomicOperator.copied`."""
+        return self.aggregation.saved(row)
+
+    def _taken(self, part: StampedPartition, block: Block) -> None:
+        keys: list[bytes] = block.raw_keys()  # type: ignore[assignment]  # none of them is null
+        distinct = set(keys)
         rows, of = part.load(distinct), self.aggregation
         before = {key: None if (row := rows[key]) is None else snapshot(of, row) for key in distinct}
         try:
             results = of.run(rows, keys, block.values)
         except FailedAt as at:
-            raise self.raised(block, at.index, at.why) from at.why
+            self.fail(block, at.index, at.why, self.raised)
         olds = replaced(before, keys, results)
         times = latest(part.stamps, keys, block.timestamps(), olds)
         part.touch(distinct)

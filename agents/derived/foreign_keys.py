@@ -20,8 +20,11 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from penstock.agents.block import Block
+from penstock.agents.derived.absent import before_or_none, each_or_none, shown
 from penstock.agents.derived.changes import Changes, Side
 from penstock.agents.derived.regrouped import encoded_keys, encoded_rows
+from penstock.agents.failing.errors import RecordError
+from penstock.agents.failing.policies import FAIL
 from penstock.agents.keyed.row_keys import row_keys
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.tables.paired import PairedPartition
@@ -80,20 +83,37 @@ class SubscribeOperator(Operator):
     def run(self, block: Block) -> None:
         assert isinstance(block, Changes)
         partition, pack, asks = block.batch.partition, _REGISTRATION.pack, self._asks
-        old_keys = encoded_keys(self, block, block.olds, self.by, self.key)
-        new_keys = encoded_keys(self, block, block.values, self.by, self.key)
-        digests = [digest(row) for row in encoded_rows(self, block, block.values, self.row)]
+        if self.policy is FAIL:
+            old_keys = encoded_keys(self, block, block.olds, self.by, self.key)
+            new_keys = encoded_keys(self, block, block.values, self.by, self.key)
+            digests = [digest(row) for row in encoded_rows(self, block, block.values, self.row)]
+            olds = block.olds
+        else:
+            now = each_or_none(self, block, self._registered, (block.values,), self.raised)
+            was = before_or_none(self._registered, (block.olds,))
+            old_keys, new_keys = [row and row[0] for row in was], [row and row[0] for row in now]
+            olds, digests = was, [digest(row and row[1]) for row in now]
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         stamps: list[int] = []
-        changes = zip(row_keys(self, block), old_keys, new_keys, block.olds, digests, block.timestamps(), strict=True)
-        for key, before, now, old, made, stamp in changes:
-            for foreign, ask in asks(before, now, old is not None, made is not NO_ROW):
+        changes = zip(row_keys(self, block), old_keys, new_keys, olds, digests, block.timestamps(), strict=True)
+        for key, left, goes, old, version, stamp in changes:
+            for foreign, ask in asks(left, goes, old is not None, version is not NO_ROW):
                 keys.append(foreign)
-                values.append(pack(VERSION, ask, partition, made) + key)
+                values.append(pack(VERSION, ask, partition, version) + key)
                 stamps.append(stamp)
         if keys:
             self.runtime.emit(self.topic, keys, values, stamps, None)
+
+    def _registered(self, row: Any) -> tuple[bytes | None, bytes] | None:
+        """The foreign key and the bytes of a row that is there."""
+        return None if row is None else registered(row, self.by, self.key, self.row)
+
+
+def registered(row: Any, by: Callable[[Any], Any], key: Serde[Any], codec: Serde[Any]) -> tuple[bytes | None, bytes]:
+    """The foreign key of a left row, and its bytes."""
+    foreign = by(row)
+    return None if foreign is None else key.encode(foreign), codec.encode(row)
 
 
 Asked = Sequence[tuple[bytes | None, int]]
@@ -156,7 +176,8 @@ class RegisterOperator(Operator):
     def run(self, block: Block) -> None:
         keys, stamps = block.raw_keys(), block.timestamps()
         found, times = self.rights.read(block.batch.partition, known := list({key for key in keys if key is not None}))
-        rights = dict(zip(known, zip(encoded_rows(self, block, found, self.row), times, strict=True), strict=True))
+        raw = _encoded(self, block, found, self.row)
+        rights = dict(zip(known, zip(raw, times, strict=True), strict=True))
         part = self.runtime.table(self.table, block.batch.partition)
         rows, size, answers, touched = part.rows, _REGISTRATION.size, _Answers(), []
         for at, (key, value, stamp) in enumerate(zip(keys, block.values, stamps, strict=True)):
@@ -194,7 +215,11 @@ class RightOperator(Operator):
             for first in (_first(key),)
         }
         answers = _Answers()
-        rights = encoded_rows(self, block, block.values, self.row)
+        if self.policy is FAIL:
+            rights = encoded_rows(self, block, block.values, self.row)
+        else:
+            encode = self.row.encode
+            rights = each_or_none(self, block, lambda r: None if r is None else encode(r), (block.values,), self.raised)
         for key, right, stamp in zip(keys, rights, block.timestamps(), strict=True):
             for left, partition, made in kept[key]:
                 answers.add(partition, left, made, right, stamp)
@@ -231,12 +256,21 @@ class ForeignJoinOperator(Operator):
     ) -> None:
         super().__init__(where, runtime)
         self.fn, self.lefts, self.left_row, self.right_row, self._asks = fn, lefts, left_row, right_row, again
+        self.by: tuple[Callable[[Any], Any], Serde[Any]]
+        """The foreign key of a left row, and its codec."""
 
     def run(self, block: Block) -> None:
         keys = row_keys(self, block)
         known = list(set(keys))
         found, _ = self.lefts.read(block.batch.partition, known)
-        raw = encoded_rows(self, block, found, self.left_row)
+        if self.policy is FAIL:
+            raw = encoded_rows(self, block, found, self.left_row)
+        else:  # a row that could not be registered is none
+            (by, codec), left_row = self.by, self.left_row
+            rows = before_or_none(
+                lambda row: None if row is None else registered(row, by, codec, left_row)[1], (found,)
+            )
+            found, raw = [row if made else None for row, made in zip(found, rows, strict=True)], rows
         now = dict(zip(known, zip(found, map(digest, raw), strict=True), strict=True))
         answers = [_ANSWER.unpack_from(value) for value in block.values]
         for at, (version, _, _) in enumerate(answers):
@@ -270,13 +304,30 @@ class ForeignJoinOperator(Operator):
 
     def _results(self, block: Block, lefts: list[Any], rights: list[Any]) -> list[Any]:
         fn, outer, each = self.fn, self._asks is None, iter(lefts)
+        if self.policy is not FAIL:
+
+            def result(left: Any, right: Any) -> Any:
+                return None if left is None or (right is None and not outer) else fn(left, right)
+
+            return each_or_none(self, shown(block, lefts), result, (lefts, rights), self._failed)
         try:
             return [
                 None if left is None or (right is None and not outer) else fn(left, right)
                 for left, right in zip(each, rights, strict=True)
             ]
         except Exception as exc:
-            raise self.raised(block, failed_at(block, each), exc) from exc
+            self.fail(block, failed_at(block, each), exc, self._failed)
+
+    def _failed(self, block: Block, at: int, exc: Exception) -> RecordError:
+        reason = f"the result of key {block.raw_keys()[at]!r}: {type(exc).__name__}: {exc}"
+        return self.error(block, at, reason, "Fix the function, or filter such rows out")
+
+
+def _encoded(operator: Operator, block: Block, rows: list[Any], row: Serde[Any]) -> list[bytes | None]:
+    """Rows of a table as bytes; one that cannot be is told of where it changes."""
+    if operator.policy is FAIL:
+        return encoded_rows(operator, block, rows, row)
+    return before_or_none(lambda each: None if each is None else row.encode(each), (rows,))
 
 
 def _newer(operator: Operator, block: Block, at: int, version: int) -> Exception:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from penstock.agents.block import Block
+from penstock.agents.derived.absent import before_or_none, each_or_none
 from penstock.agents.derived.changes import Changes, Side, later
 from penstock.agents.derived.steps import Kind
+from penstock.agents.failing.policies import FAIL
 from penstock.agents.keyed.row_keys import row_keys
 from penstock.agents.operators import Operator, Runtime, failed_at
 
@@ -33,21 +35,27 @@ def maker(kind: Kind, fn: Joiner) -> Made:
 
 
 class JoinedSide:
-    """The rows of a join that is not kept: made again from both sides."""
+    """The rows of a join that is not kept: made again from both sides.
 
-    def __init__(self, left: Side, right: Side, make: Made) -> None:
-        self._left, self._right, self._make = left, right, make
+    Args:
+        left, right: the sides.
+        make: makes a row.
+        goes_on: by its policy a row that cannot be made is none.
+    """
+
+    def __init__(self, left: Side, right: Side, make: Made, *, goes_on: bool) -> None:
+        self._left, self._right, self._make, self._goes_on = left, right, make, goes_on
 
     def read(self, partition: int, keys: Sequence[bytes]) -> tuple[list[Any], list[int]]:
         """See `Side.read`."""
         lefts, stamps = self._left.read(partition, keys)
         rights, others = self._right.read(partition, keys)
-        made = list(map(self._make, lefts, rights))
+        rows = before_or_none(self._make, (lefts, rights)) if self._goes_on else list(map(self._make, lefts, rights))
         times = [
             other if left is None else stamp if right is None else max(stamp, other)
             for left, right, stamp, other in zip(lefts, rights, stamps, others, strict=True)
         ]
-        return made, times
+        return rows, times
 
 
 class TableJoinOperator(Operator):
@@ -82,9 +90,15 @@ class TableJoinOperator(Operator):
             others = [other for other, out in zip(others, comes, strict=True) if out]
             times = [time for time, out in zip(times, comes, strict=True) if out]
         stamps = later(block.timestamps(), times, others)
-        news = self._made(block, block.values, others)
+        if self.policy is FAIL:
+            news = self._made(block, block.values, others)
+            olds = self._made(block, block.olds, others) if self._olds else []
+        else:
+            make = self._make if self._left else lambda row, other: self._make(other, row)
+            news = each_or_none(self, block, make, (block.values, others), self.raised)
+            olds = before_or_none(make, (block.olds, others)) if self._olds else []
         if self._olds:
-            self.forward(Changes(block, news, self._made(block, block.olds, others), stamps))
+            self.forward(Changes(block, news, olds, stamps))
         else:
             self.forward(Block(block.batch, news, block.rows, None, stamps))
 
@@ -95,4 +109,4 @@ class TableJoinOperator(Operator):
                 return [make(row, other) for row, other in zip(left, others, strict=True)]
             return [make(other, row) for row, other in zip(left, others, strict=True)]
         except Exception as exc:
-            raise self.raised(block, failed_at(block, left), exc) from exc
+            self.fail(block, failed_at(block, left), exc, self.raised)

@@ -10,8 +10,12 @@ from operator import length_hint
 from typing import Any
 
 from penstock.agents.block import Block
+from penstock.agents.derived.absent import before_or_none, each_or_none, shown
 from penstock.agents.derived.changes import Changes, latest, replaced
-from penstock.agents.keyed.row_keys import row_keys
+from penstock.agents.failing.atomic import AtomicOperator
+from penstock.agents.failing.errors import RecordError, of_system
+from penstock.agents.failing.policies import FAIL
+from penstock.agents.keyed.row_keys import state_keys
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.tables.aggregates import FailedAt
 from penstock.tables.retractions import Retracting, snapshot
@@ -56,7 +60,7 @@ def encoded_keys(
         left = iter(made)
         return [None if k is None else encode(k) for k in left]
     except Exception as exc:
-        raise operator.raised(block, len(rows) - length_hint(left) - 1, exc) from exc
+        operator.fail(block, len(rows) - length_hint(left) - 1, exc, operator.raised)
 
 
 def encoded_rows(operator: Operator, block: Block, rows: list[Any], row: Serde[Any]) -> list[bytes | None]:
@@ -81,10 +85,14 @@ class TableGroupByOperator(Operator):
 
     def run(self, block: Block) -> None:
         assert isinstance(block, Changes)
-        old_keys = encoded_keys(self, block, block.olds, self.fn, self.key)
-        new_keys = encoded_keys(self, block, block.values, self.fn, self.key)
-        olds = encoded_rows(self, block, block.olds, self.row)
-        news = encoded_rows(self, block, block.values, self.row)
+        if self.policy is FAIL:
+            old_keys = encoded_keys(self, block, block.olds, self.fn, self.key)
+            new_keys = encoded_keys(self, block, block.values, self.fn, self.key)
+            olds = encoded_rows(self, block, block.olds, self.row)
+            news = encoded_rows(self, block, block.values, self.row)
+        else:
+            new_keys, news = _columns(each_or_none(self, block, self._grouped, (block.values,), self.raised))
+            old_keys, olds = _columns(before_or_none(self._grouped, (block.olds,)))
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         stamps: list[int] = []
@@ -100,9 +108,22 @@ class TableGroupByOperator(Operator):
         if keys:
             self.runtime.emit(self.topic, keys, values, stamps, None)
 
+    def _grouped(self, row: Any) -> tuple[bytes, bytes] | None:
+        """The key and the bytes of a row that is in a group."""
+        key = None if row is None else self.fn(row)
+        return None if key is None else (self.key.encode(key), self.row.encode(row))
 
-class TableAggregateOperator(Operator):
-    """The rows of each group in one, kept in a table."""
+
+def _columns(rows: list[tuple[bytes, bytes] | None]) -> tuple[list[bytes | None], list[bytes | None]]:
+    return [row and row[0] for row in rows], [row and row[1] for row in rows]
+
+
+class TableAggregateOperator(AtomicOperator):
+    """The rows of each group in one, kept in a table.
+
+    Under a policy that goes on, a row that cannot be put in takes it, and the row that was there before is taken out
+    all the same. One that cannot be taken out and could not be put in before is not there.
+    """
 
     def __init__(
         self, where: str, runtime: Runtime, table: TableSpec, aggregation: Retracting, row: Serde[Any]
@@ -111,18 +132,61 @@ class TableAggregateOperator(Operator):
         self.table, self.aggregation, self.row = table, aggregation, row
 
     def run(self, block: Block) -> None:
-        keys = row_keys(self, block)
-        distinct = set(keys)
+        block, keys = state_keys(self, block)
+        if not keys:
+            return
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, StampedPartition)
         olds, news = self._decoded(block)
+        if self.policy is FAIL:
+            self._taken(part, block, olds, news)
+            return
+        told = shown(block, news)
+
+        def work(begin: int, end: int) -> None:
+            piece, old, new = block.between(begin, end), olds[begin:end], news[begin:end]
+            try:
+                self._taken(part, piece, old, new)
+                return
+            except RecordError as failed:
+                if end - begin > 1 or old[0] is None or of_system(failed.__cause__ or failed):
+                    raise
+                why = failed
+            if self._went_in(old[0]):
+                raise why
+            part.undo()
+            part.begin(self.copied)
+            if new[0] is not None:
+                self._taken(part, piece, [None], new)
+
+        def left_out(at: int) -> None:
+            if olds[at] is not None and news[at] is not None:
+                self.tried((part,), lambda: self._taken(part, block.between(at, at + 1), [olds[at]], [None]))
+
+        self.pieces((part,), work, len(keys), block.offset, lambda at: (told, at), left_out)
+
+    def copied(self, row: Any) -> Any:
+        """See `AtomicOperator.copied`."""
+        return self.aggregation.saved(row)
+
+    def _went_in(self, row: Any) -> bool:
+        """Whether a row can be put in."""
+        try:
+            self.aggregation.run_changes({b"": None}, [b""], [None], [row])
+        except FailedAt:
+            return False
+        return True
+
+    def _taken(self, part: StampedPartition, block: Block, olds: list[Any], news: list[Any]) -> None:
+        keys: list[bytes] = block.raw_keys()  # type: ignore[assignment]  # none of them is null
+        distinct = set(keys)
         rows = part.load(distinct)
-        before = {key: None if (row := rows[key]) is None else snapshot(self.aggregation, row) for key in distinct}
+        known = {key: None if (row := rows[key]) is None else snapshot(self.aggregation, row) for key in distinct}
         try:
             results = self.aggregation.run_changes(rows, keys, olds, news)
         except FailedAt as at:
-            raise self.raised(block, at.index, at.why) from at.why
-        was = replaced(before, keys, results)
+            self.fail(block, at.index, at.why, self.raised)
+        was = replaced(known, keys, results)
         stamps = latest(part.stamps, keys, block.timestamps(), was)
         part.touch(distinct)
         self.forward(Changes(block, results, was, stamps))

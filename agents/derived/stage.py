@@ -16,6 +16,7 @@ from penstock.agents.derived.foreign_keys import (
 from penstock.agents.derived.joins import JoinedSide, TableJoinOperator, maker
 from penstock.agents.derived.regrouped import TableAggregateOperator, TableGroupByOperator
 from penstock.agents.derived.versioned import NewestSide, ToHistoryOperator
+from penstock.agents.failing.policies import FAIL
 from penstock.agents.keyed.stateful import ToTableOperator
 from penstock.agents.operators import Operator, PassOperator, Runtime
 from penstock.tables.serdes import Serde, serde_of
@@ -132,6 +133,8 @@ class TableOperators:
         left = subscribe.inputs[0]
         again = next((Again(self._topics[first], first.by, first.right.key) for first in step.asks), None)
         entry = ForeignJoinOperator(where, runtime, step.fn, self._side(left), _row(left), _row(right), again)
+        assert isinstance(subscribe, t.Subscribe)
+        entry.by = subscribe.by, subscribe.right.key
         out = (ChangedTableOperator if changed else ToTableOperator)(where, runtime, step.table)
         return _behind((entry,), out)
 
@@ -139,7 +142,7 @@ class TableOperators:
         """The rows that a step's changes are of."""
         if isinstance(step, t.TableJoin) and not step.table.name:
             left, right = map(self._side, step.inputs)
-            return JoinedSide(left, right, maker(step.kind, step.fn))
+            return JoinedSide(left, right, maker(step.kind, step.fn), goes_on=step.errors is not FAIL)
         table = _table(step)
         return (StoredSide if table.history is None else NewestSide)(self._runtime, table)
 

@@ -23,15 +23,12 @@ Kind = Literal["inner", "left", "outer"]
 class TableChanges(s.Step):
     """The changes of a table as records of a stream; a null value says that the row was deleted."""
 
-    takes_policies: ClassVar[bool] = False
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TableJoin(s.Step):
     """The rows of two tables by their key: `fn(left, right)`, anew at every change of either. `inputs` are left and
     right. It is kept as `table` where that has a name; else it is made again from both where it is read."""
 
-    takes_policies: ClassVar[bool] = False
     kind: Kind
     fn: Callable[[Any, Any], Any]
     table: TableSpec
@@ -41,7 +38,6 @@ class TableJoin(s.Step):
 class WaitingJoin(s.Join):
     """A join with a table that has a history, for which each record waits until time is `grace` past its own."""
 
-    takes_policies: ClassVar[bool] = False
     name: str
     grace: timedelta
     waiting: TableSpec
@@ -56,8 +52,6 @@ class WaitingJoin(s.Join):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Internal(s.Repartition):
     """A topic whose values only Penstock reads."""
-
-    takes_policies: ClassVar[bool] = False
 
     @property
     def wire_type(self) -> Any:
@@ -78,7 +72,6 @@ class TableGroupBy(_Internal):
 class TableAggregate(s.Step):
     """The rows of each group of a table in one: an old row is taken out, a new one put in."""
 
-    takes_policies: ClassVar[bool] = False
     name: str
     table: TableSpec
     aggregation: Aggregation
@@ -116,7 +109,6 @@ class Respond(_Internal):
 class ForeignJoin(s.Step):
     """Its last part: `fn(left, right)` for each answer that belongs to the left row as it is now."""
 
-    takes_policies: ClassVar[bool] = False
     fn: Callable[[Any, Any], Any]
     left: bool
     table: TableSpec

@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.agents.block import Block
 from penstock.agents.derived.changes import Changes
-from penstock.agents.keyed.row_keys import row_keys
+from penstock.agents.keyed.row_keys import state_keys
 from penstock.agents.keyed.stateful import JoinOperator
 from penstock.agents.operators import Operator, Runtime
 from penstock.tables.specs import TableSpec
@@ -26,7 +26,10 @@ class ToHistoryOperator(Operator):
         self.changed: list[Operator] = []
 
     def run(self, block: Block) -> None:
-        keys, stamps = row_keys(self, block), block.timestamps()
+        block, keys = state_keys(self, block)
+        if not keys:
+            return
+        stamps = block.timestamps()
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, VersionedPartition)
         taken, latest, olds = part.put_all(keys, block.values, stamps)

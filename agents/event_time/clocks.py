@@ -16,12 +16,12 @@ from datetime import timedelta
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
-from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
+from penstock.agents.event_time.results import Derived
 from penstock.tables.timed import NEVER, OperatorTime
 from penstock.tables.windows import milliseconds_of
 
-__all__ = ["Clock", "Derived", "Feed", "InletTime", "OperatorClock", "StreamClock", "StreamTime", "Watermark"]
+__all__ = ["Clock", "Feed", "InletTime", "OperatorClock", "StreamClock", "StreamTime", "Watermark"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Watermark:
             one window.
         idle: after how long without records, in wall-clock time, a partition that was read to its end is left out.
             None: never. Default 60 s: longer than a rebalance or a broker's election keeps a producer from writing.
-        max_ahead: how far event times may be ahead of the wall clock. A record beyond it moves no clock and is treated
-            as a late one. None: no bound. Default 1 h: more than clocks drift, so that one that is wrong does not
-            close everybody's windows.
+        max_ahead: how far event times may be ahead of the wall clock. A record beyond it moves no clock, and fails in
+            steps that keep time: by its policy. None: no bound. Default 1 h: more than clocks drift, so that one that
+            is wrong does not close everybody's windows.
     """
 
     lateness: timedelta = timedelta(0)
@@ -88,18 +88,6 @@ class Told(NamedTuple):
 
     mark: int
     idle: bool = False
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Derived(RecordBatch):
-    """Results as a batch, so that the steps behind an operator find keys, times and source offsets as usual.
-
-    Attributes:
-        at: for each row the row of the source batch that it came from; None for results that came out because time
-            passed, which belong to none.
-    """
-
-    at: Sequence[int] | None = None
 
 
 @dataclass(slots=True, eq=False)

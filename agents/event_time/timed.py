@@ -6,6 +6,8 @@ from typing import cast
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.event_time.clocks import OperatorClock
+from penstock.agents.failing.atomic import AtomicOperator
+from penstock.agents.failing.errors import RecordError
 from penstock.agents.operators import EPOCH, Operator, Runtime
 from penstock.tables.specs import TableSpec
 from penstock.tables.timed import TimedPartition
@@ -14,7 +16,7 @@ SWEEP = 10_000
 """Rows that come out or go at a time: 20 ms of work. The rest follows with the next batch or tick."""
 
 
-class TimedOperator(Operator):
+class TimedOperator(AtomicOperator):
     """A step with a clock.
 
     `run` takes records, which are judged by the time after each of them. `finish` follows once all blocks of a batch
@@ -41,33 +43,46 @@ class TimedOperator(Operator):
     # ---- records
 
     def in_time(self, block: Block) -> tuple[Block, list[int]]:
-        """The rows whose event times can be, and these times. Others are told of, and go where late ones go.
-
-        Raises:
-            RecordError: an event time is negative, which is Kafka's way to say that there is none.
-        """
+        """The rows whose event times can be, and these times. Others take the step's policy: negative ones, which is
+        Kafka's way to say that there is none, and those too far ahead of the wall clock."""
         stamps = block.timestamps()
-        if min(stamps) < 0:
-            at = next(i for i, stamp in enumerate(stamps) if stamp < 0)
-            advice = "Give the stream a time=, or the records timestamps"
-            raise self.error(block, at, f"its event time is {stamps[at]}: before 1970, or there is none", advice)
         limit = self.clock.limit()
-        if limit is not None and max(stamps) > limit:
-            why = f"later than {_told(limit)}, which is as far ahead of the wall clock as Watermark(max_ahead=) allows"
-            block = self.on_time(block, [stamp <= limit for stamp in stamps], why)
+        if stamps and (min(stamps) < 0 or (limit is not None and max(stamps) > limit)):
+            block = self._possible(block, stamps, limit)
             stamps = block.timestamps()
         return block, stamps
+
+    def _possible(self, block: Block, stamps: list[int], limit: int | None) -> Block:
+        bad = [at for at, stamp in enumerate(stamps) if stamp < 0 or (limit is not None and stamp > limit)]
+
+        def explain(block: Block, at: int, exc: Exception) -> RecordError:
+            if stamps[at] < 0:
+                return self.error(block, at, str(exc), "Give the stream a time=, or the records timestamps")
+            return self.error(block, at, str(exc), "Mend that clock; errors=Skip() or DeadLetter() go on without it")
+
+        for at in bad:
+            stamp = stamps[at]
+            if stamp < 0:
+                reason = f"its event time is {stamp}: before 1970, or there is none"
+            else:
+                reason = f"its event time {told(stamp)} is later than {told(limit or 0)}, which is as far ahead of the "
+                reason += "wall clock as Watermark(max_ahead=) allows"
+            self.failed(block, at, ValueError(reason), explain)
+        return self.without(block, bad)
 
     def on_time(self, block: Block, mask: list[bool], why: str) -> Block:
         """The rows whose entry in `mask` is true. The others are counted, told of, and go to `too_late`."""
         late = block.where([not kept for kept in mask])
         if late.values:
-            stamp = late.timestamps()[0]
-            place = f"{late.batch.topic}[{late.batch.partition}]@{late.offset(0)}"
-            self.runtime.late(self.where, len(late), f"{place} of {_told(stamp)} is {why}")
-            for step in self.too_late:
-                step.run(late)
+            self.later(self._late, late, why)
         return block.where(mask)
+
+    def _late(self, late: Block, why: str) -> None:
+        stamp = late.timestamps()[0]
+        place = f"{late.batch.topic}[{late.batch.partition}]@{late.offset(0)}"
+        self.runtime.late(self.where, len(late), f"{place} of {told(stamp)} is {why}")
+        for step in self.too_late:
+            step.run(late)
 
     # ---- time
 
@@ -109,7 +124,8 @@ class TimedOperator(Operator):
         raise NotImplementedError
 
 
-def _told(stamp: int) -> str:
+def told(stamp: int) -> str:
+    """An event time as text."""
     try:
         return (EPOCH + timedelta(milliseconds=stamp)).astimezone(UTC).isoformat(timespec="milliseconds")
     except (OverflowError, ValueError):

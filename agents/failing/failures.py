@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from penstock.agents.block import Block
+from penstock.agents.event_time.results import RESULT
 from penstock.agents.failing.errors import RecordError
 from penstock.agents.failing.policies import MAX_WAIT, Policy, Retry, letter_topic
 
@@ -115,17 +116,19 @@ class Failures:
 
     def _add(self, topic: str, where: str, block: Block, at: int, exc: Exception, error: RecordError) -> None:
         place = where, error.topic, error.partition, error.offset
-        if place == self._newest:  # of several values that were one record
-            return
-        self._newest = place
+        batch, row = block.batch, at if block.rows is None else block.rows[at]
+        key, value, stamp, headers = batch.as_read(row)
+        if RESULT not in headers:
+            if place == self._newest:  # of several values that were one record
+                return
+            self._newest = place
         self.dead[where] += 1
         letters = self._letters.get(topic)
         if letters is None:
             letters = self._letters[topic] = _Letters()
-        batch, row = block.batch, at if block.rows is None else block.rows[at]
-        letters.keys.append(batch.keys[row])
-        letters.values.append(batch.values[row])
-        letters.timestamps.append(batch.timestamps[row])
+        letters.keys.append(key)
+        letters.values.append(value)
+        letters.timestamps.append(stamp)
         cause = exc.__cause__ if isinstance(exc, RecordError) and exc.__cause__ else exc
         own: tuple[tuple[str, bytes | None], ...] = (
             (PREFIX + "topic", error.topic.encode()),
@@ -137,7 +140,7 @@ class Failures:
             (PREFIX + "message", error.reason[:MESSAGE_CHARS].encode(errors="backslashreplace")),
             (PREFIX + "time", b"%d" % round(self.now() * 1000)),
         )
-        letters.headers.append((*batch.headers[row], *own) if batch.headers is not None else own)
+        letters.headers.append((*headers, *own))
 
     # ---- tried again
 

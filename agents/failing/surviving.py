@@ -39,10 +39,16 @@ class Surviving:
         return self.survivors(block, fn, (block.values,), self.raised)
 
     def survivors(
-        self, block: Block, fn: Callable[..., Any], columns: Sequence[Sequence[Any]], explain: Explain
+        self,
+        block: Block,
+        fn: Callable[..., Any],
+        columns: Sequence[Sequence[Any]],
+        explain: Explain,
+        *,
+        again: bool = False,
     ) -> tuple[Block, list[Any]]:
         """`fn` of the rows of some columns, which may fail for some. What it gave is kept as it goes, so that no row
-        is given to it twice."""
+        is given to it twice, but by a policy to retry: where `explain` is `raised`, or with `again`."""
         out: list[Any] = []
         bad: list[int] = []
         count, iterators = len(block), [iter(column) for column in columns]
@@ -55,7 +61,7 @@ class Surviving:
             except Exception as exc:
                 at = count - length_hint(left) - 1
                 why: Exception | None = exc
-                if explain == self.raised:
+                if again or explain == self.raised:
                     why = self._again(fn, [column[at] for column in columns], out, exc)
                 if why is not None:
                     self.failed(block, at, why, explain)

@@ -6,10 +6,11 @@ from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived
+from penstock.agents.event_time.results import Derived
 from penstock.agents.joins.records import Alone, Entry, Given, RecordHeaders
 from penstock.agents.joins.steps import LEFT, RIGHT
-from penstock.tables.timed import NEVER, IndexedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER
 from penstock.tables.windowed import bounds
 
 if TYPE_CHECKING:
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 _Due = tuple[int, int, Alone, bytes]
 """Time after which a record closes, a number of its own, the record, its row."""
+
+
+def in_order(given: Sequence[Given]) -> list[tuple[int, int]]:
+    """The records of both sides in the order of their batch: (number of the run, row)."""
+    each = [(run, row) for run, one in enumerate(given) for row in range(len(one.stamps))]
+    if len(given) > 1:
+        each.sort(key=lambda place: (given[place[0]].block.offset(place[1]), place))
+    return each
 
 
 class JoinBatch:
@@ -27,10 +36,7 @@ class JoinBatch:
     ) -> None:
         self.join, self.parts, self.given = join, parts, given
         self.source = given[0].block.batch
-        each = [(run, row) for run, one in enumerate(given) for row in range(len(one.stamps))]
-        if len(given) > 1:
-            each.sort(key=lambda place: (given[place[0]].block.offset(place[1]), place))
-        self.order = each
+        self.order = each = in_order(given)
         raw = [one.block.raw_keys() for one in given]
         self.sides = [given[run].side for run, _ in each]
         self.keys = [raw[run][row] for run, row in each]
@@ -59,7 +65,7 @@ class JoinBatch:
         self._part(0, len(self.keys))
         for one, taken in zip(self.given, self.taken, strict=True):
             if not all(taken):
-                self.join.sides[one.side].on_time(one.block, taken, "after its matches closed")
+                self.join.later(self.join.sides[one.side].on_time, one.block, taken, "after its matches closed")
 
     def _part(self, begin: int, end: int) -> None:
         """Some of the records. Where time goes so far that too much is due at once, first what is due before them."""
@@ -150,7 +156,7 @@ class JoinBatch:
         """A record that meets nothing and does not stay open."""
         if self.join.alone[side]:
             entry = Entry(self.values[row], self._headers(row), done=True)
-            self._come_out(row, Alone(stamp, side == LEFT, 0, key, entry))
+            self._come_out(row, Alone(stamp, side == LEFT, 0, key, entry, self._offset(row)))
 
     def _keep(self, row: int, side: int, key: bytes, stamp: int, reached: int, *, met: bool) -> None:
         """A record that others may meet; in the end it may come out alone."""

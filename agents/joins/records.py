@@ -38,6 +38,11 @@ def entries(value: Serde[Any]) -> Serde[Any]:
     return Serde(f"open {value.name}", list, write, read)
 
 
+def copied(each: Iterable[Entry]) -> list[Entry]:
+    """Open records that may change without changing these."""
+    return [Entry(entry.value, entry.headers, done=entry.done) for entry in each]
+
+
 def open_table(name: str, key: Serde[Any], key_type: Any, value: Serde[Any]) -> TableSpec:
     """The table of a side's open records; its readers see their values.
 
@@ -85,3 +90,5 @@ class Alone(NamedTuple):
     came: int
     key: bytes | None
     entry: Entry
+    offset: int | None = None
+    """Of one that comes out as it arrives: it fails by itself where that cannot be."""

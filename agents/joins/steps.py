@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from penstock.agents import steps as s
 from penstock.tables.join_window import JoinWindow
@@ -20,7 +20,6 @@ class StreamJoin(s.Step):
         left, right: tables of the records that may still meet others, keyed by their times.
     """
 
-    takes_policies: ClassVar[bool] = False
     name: str
     kind: Kind
     fn: Callable[[Any, Any], Any]

@@ -16,20 +16,26 @@ in which they came. Its index has, for each key, the times at which there are an
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, cast
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived, OperatorClock, StreamClock
-from penstock.agents.event_time.timed import TimedOperator
+from penstock.agents.event_time.clocks import OperatorClock, StreamClock
+from penstock.agents.event_time.results import Derived
+from penstock.agents.event_time.timed import TimedOperator, told
+from penstock.agents.failing.errors import RecordError
+from penstock.agents.failing.policies import FAIL
 from penstock.agents.joins.batch import JoinBatch
-from penstock.agents.joins.records import Alone, Given
+from penstock.agents.joins.pieces import GivenPieces
+from penstock.agents.joins.records import Alone, Given, copied
 from penstock.agents.joins.steps import LEFT, RIGHT, StreamJoin
 from penstock.agents.operators import Headers, Runtime, failed_at
-from penstock.tables.timed import NEVER, IndexedPartition, TimedPartition
-from penstock.tables.windowed import BOUNDS, unpack, until
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER, TimedPartition
+from penstock.tables.windowed import BOUNDS, bounds, unpack, until
 
 
 class JoinSide(TimedOperator):
@@ -104,7 +110,22 @@ class StreamJoinOperator(TimedOperator):
         self._gathered.append(Given(side, block, stamps, times))
 
     def _process(self, given: list[Given]) -> None:
-        JoinBatch(self, self.parts(given[0].block.batch.partition), given).run()
+        parts = self.parts(given[0].block.batch.partition)
+        if self.policy is FAIL:
+            JoinBatch(self, parts, given).run()
+            return
+        pieces = GivenPieces(given)
+        self.pieces(
+            parts,
+            lambda begin, end: JoinBatch(self, parts, pieces.between(begin, end)).run(),
+            len(pieces),
+            pieces.offset,
+            pieces.place,
+        )
+
+    def copied(self, row: Any) -> Any:
+        """See `AtomicOperator.copied`."""
+        return copied(row)
 
     def times(self, part: TimedPartition, given: list[Given], order: Sequence[tuple[int, int]]) -> Sequence[int]:
         """The join's time after each record, in their order: (number of the run, row)."""
@@ -137,26 +158,68 @@ class StreamJoinOperator(TimedOperator):
             headers: theirs.
             at: see `Derived`.
         """
-        partition, values = source.partition, cast(list[Any], pairs)
-        derived = Derived(
-            source.topic, partition, source.start, source.next, keys, values, stamps, offsets, headers, at=at
-        )
+        derived = self._derived(source, keys, cast(list[Any], pairs), stamps, offsets, headers, at)
         fn, left = self.fn, iter(pairs)
         try:
             results = [fn(one, other) for one, other in left]
         except Exception as exc:
-            block = Block(derived, values)
-            raise self.raised(block, failed_at(block, left), exc) from exc
+            block = Block(derived, derived.values)
+            self.fail(block, failed_at(block, left), exc, self.raised)
         derived.values = results
         self.forward(Block(derived, results))
 
+    @staticmethod
+    def _derived(
+        source: RecordBatch,
+        keys: list[bytes | None],
+        values: list[Any],
+        stamps: list[int],
+        offsets: list[int],
+        headers: Headers,
+        at: Sequence[int] | None,
+    ) -> Derived:
+        return Derived(
+            source.topic, source.partition, source.start, source.next, keys, values, stamps, offsets, headers,
+            at=at, source=Derived.origin(source),
+        )  # fmt: skip
+
     def send_alone(self, source: RecordBatch, found: list[Alone], offset: int) -> None:
-        """Records that come out alone, in order."""
-        if found:
-            pairs = [(each.entry.value, None) if each.left else (None, each.entry.value) for each in found]
-            headers = [each.entry.headers for each in found]
-            keys, stamps = [each.key for each in found], [each.stamp for each in found]
-            self.send(source, keys, pairs, stamps, [offset] * len(found), headers if any(headers) else None, None)
+        """Records that come out alone, in order. One of which no result can be made fails, if it has just arrived; else
+        its result takes the policy by itself."""
+        if not found:
+            return
+        headers = [each.entry.headers for each in found]
+        keys, stamps = [each.key for each in found], [each.stamp for each in found]
+        values, places = [each.entry.value for each in found], [offset] * len(found)
+        derived = self._derived(source, keys, values, stamps, places, headers if any(headers) else None, None)
+        block, fn = Block(derived, values), self.fn
+        pairs = [(each.entry.value, None) if each.left else (None, each.entry.value) for each in found]
+        try:
+            results = [fn(one, other) for one, other in pairs]
+        except Exception:  # again, and one by one
+            alone = partial(self._alone, block)
+            block, results = self.survivors(block, alone, (found, pairs), self._unmatched, again=True)
+        derived.values = values if block.rows is not None else results
+        for row, result in zip(block.rows or (), results, strict=False):
+            values[row] = result
+        self.forward(block.with_values(results))
+
+    def _alone(self, block: Block, each: Alone, pair: tuple[Any, Any]) -> Any:
+        try:
+            return self.fn(*pair)
+        except Exception as exc:
+            if each.offset is None:
+                raise
+            batch, reason = block.batch, f"{type(exc).__name__}: {exc}"
+            raise RecordError(
+                batch.topic, batch.partition, each.offset, self.where, reason, "Fix the function"
+            ) from exc
+
+    def _unmatched(self, block: Block, at: int, exc: Exception) -> RecordError:
+        table, key = self.tables[LEFT], block.raw_keys()[at]
+        shown = None if key is None else table.key.decode(bounds(0, 0) + key).key
+        reason = f"the record of key {shown!r} and time {told(block.timestamps()[at])}, which met none: "
+        return self.error(block, at, f"{reason}{type(exc).__name__}: {exc}", "Fix the function")
 
     # ---- time
 

@@ -14,8 +14,10 @@ from penstock.agents.block import Block
 from penstock.agents.derived.steps import WaitingJoin
 from penstock.agents.derived.versioned import AsOfJoinOperator
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived, OperatorClock
+from penstock.agents.event_time.clocks import OperatorClock
+from penstock.agents.event_time.results import Derived
 from penstock.agents.event_time.timed import TimedOperator
+from penstock.agents.failing.policies import FAIL
 from penstock.agents.operators import Runtime
 from penstock.tables.serdes import Serde, msgpack, serde_of, windowed
 from penstock.tables.specs import TableSpec
@@ -86,7 +88,14 @@ class WaitingJoinOperator(TimedOperator):
         block, stamps = self.in_time(block)
         if not stamps:
             return
-        part, batch = self.part(block.batch.partition), block.batch
+        part = self.part(block.batch.partition)
+        if self.policy is FAIL:
+            self._taken(part, block, stamps)
+        else:
+            self.in_pieces(block, (part,), lambda piece: self._taken(part, piece, piece.timestamps()))
+
+    def _taken(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
+        batch = block.batch
         times = self.clock.each(part.time, block, stamps)
         self.clock.seen(part.time, stamps)
         headers = block.headers() or [()] * len(stamps)
@@ -145,7 +154,8 @@ class WaitingJoinOperator(TimedOperator):
             [each.offset for each in due],
             headers if any(headers) else None,
         )
-        self._join.run(Block(derived, values))
+        self._join.policy = self.policy
+        self.later(self._join.run, Block(derived, values))
 
     def pass_time(self, part: TimedPartition, source: RecordBatch, mark: int) -> int:
         """See `TimedOperator.pass_time`."""

@@ -1,7 +1,7 @@
 """Records that were there before are left out."""
 
 from penstock.agents.block import Block
-from penstock.agents.keyed.row_keys import row_keys
+from penstock.agents.keyed.row_keys import state_keys
 from penstock.agents.operators import Operator, Runtime
 from penstock.tables.expiring import ExpiringPartition
 from penstock.tables.specs import TableSpec
@@ -15,7 +15,10 @@ class DistinctOperator(Operator):
         self.table = table
 
     def run(self, block: Block) -> None:
-        keys, stamps = row_keys(self, block), block.timestamps()
+        block, keys = state_keys(self, block)
+        if not keys:
+            return
+        stamps = block.timestamps()
         part = self.runtime.table(self.table, block.batch.partition)
         assert isinstance(part, ExpiringPartition)
         part.advance(stamps[0])

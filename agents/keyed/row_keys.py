@@ -1,7 +1,11 @@
-"""The keys of records that have rows in tables."""
+"""The keys of records that have rows in tables, and rows that tables take."""
+
+from typing import Any
 
 from penstock.agents.block import Block
+from penstock.agents.failing.errors import RecordError
 from penstock.agents.operators import Operator
+from penstock.tables.serdes import Serde
 
 _NO_KEY = (
     "the record has no key, and this step keeps state by key",
@@ -24,3 +28,18 @@ def state_keys(operator: Operator, block: Block) -> tuple[Block, list[bytes]]:
         block = operator.refused(block, [at for at, key in enumerate(keys) if key is None], *_NO_KEY)
         keys = block.raw_keys()
     return block, keys  # type: ignore[return-value]
+
+
+def storable(operator: Operator, block: Block, row: Serde[Any]) -> Block:
+    """The rows of a block whose values a table takes; the others take the operator's policy."""
+    encode, values = row.encode, block.values
+
+    def explain(block: Block, at: int, exc: Exception) -> RecordError:
+        reason = f"its value {values[at]!r:.120} does not encode as {row.name}: {exc}"
+        return operator.error(block, at, reason, f"The table's rows are {row.name}")
+
+    def encoded(value: Any) -> None:
+        if value is not None:
+            encode(value)
+
+    return operator.survivors(block, encoded, (values,), explain)[0]

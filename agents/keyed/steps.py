@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from penstock.agents import steps as s
 from penstock.tables.specs import TableSpec
@@ -12,7 +12,6 @@ from penstock.tables.specs import TableSpec
 class Distinct(s.Step):
     """The first record of each key, and again one once the row of the key has expired."""
 
-    takes_policies: ClassVar[bool] = False
     name: str
     table: TableSpec
 
@@ -28,7 +27,6 @@ class Process(s.Step):
         timers, wall_timers: tables that are keyed by the timers' times.
     """
 
-    takes_policies: ClassVar[bool] = False
     name: str
     fn: Callable[..., Any]
     on_timer: Callable[..., Any] | None

@@ -1,14 +1,14 @@
 """Count windows at work: every so many records of a key."""
 
-from typing import Any, cast
+from typing import Any
 
 from penstock.agents.block import Block
 from penstock.agents.event_time.clocks import StreamClock
-from penstock.agents.keyed.row_keys import row_keys
 from penstock.agents.operators import Runtime
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.agents.windows.windowing import WindowOperator
-from penstock.tables.timed import NEVER, IndexedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER, TimedPartition
 from penstock.tables.windowed import bounds, unpack
 from penstock.tables.windows import CountWindow
 
@@ -27,11 +27,10 @@ class CountOperator(WindowOperator):
         assert isinstance(step.window, CountWindow)
         self.size = step.window.size
 
-    def run(self, block: Block) -> None:
-        row_keys(self, block)
-        block, stamps = self.in_time(block)
+    def taken(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
+        """See `WindowOperator.taken`."""
         keys: list[bytes] = block.raw_keys()  # type: ignore[assignment]  # none of them is null
-        part = cast(IndexedPartition, self.part(block.batch.partition))
+        assert isinstance(part, IndexedPartition)
         distinct = set(keys)
         index, rows = part.load_index(distinct), part.load([OPEN + key for key in distinct])
         states: dict[Any, Any] = {}
@@ -74,6 +73,6 @@ class CountOperator(WindowOperator):
                 try:
                     results.append(self.aggregation.view(states[window]))
                 except Exception as exc:
-                    raise self.raised(block, row, exc) from exc
+                    self.fail(block, row, exc, self.raised)
             names, at = [name for _, _, name in full], [row for row, _, _ in full]
             self.send(block, names, results, [unpack(name)[1] for name in names], at)

@@ -10,7 +10,8 @@ from penstock.agents.operators import Runtime
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.agents.windows.windowing import WindowOperator
 from penstock.tables.aggregates import FailedAt, Fields
-from penstock.tables.timed import IndexedPartition, TimedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import TimedPartition
 from penstock.tables.windowed import BOUNDS, bounds
 from penstock.tables.windows import Session
 
@@ -134,7 +135,7 @@ class _Batch:
             met = [session for session in known if session.start - gap <= stamp <= session.end + gap]
         if operator.updates:
             self._tell_ends(row, key, met, start, end)
-        whole = self._joined(key, known, met, start, end)
+        whole = self._joined(row, known, met, start, end)
         self.waiting.append(row)
         self.into.append(whole)
         self.changed.add(key)
@@ -151,7 +152,7 @@ class _Batch:
             if (session.start, session.end) != (start, end) or start != end:
                 self.out.append((row, bounds(session.start, session.end) + key, None, session.end))
 
-    def _joined(self, key: bytes, known: list[_Session], met: list[_Session], start: int, end: int) -> _Session:
+    def _joined(self, row: int, known: list[_Session], met: list[_Session], start: int, end: int) -> _Session:
         """The one session that a record and those it met become."""
         if not met:
             whole = _Session(start, end)
@@ -169,7 +170,7 @@ class _Batch:
                 try:
                     self.states[whole] = merge(self.states[whole], self.states[other])
                 except Exception as exc:
-                    raise self.operator.raised(self.block, self.waiting[-1] if self.waiting else 0, exc) from exc
+                    self.operator.fail(self.block, row, exc, self.operator.raised)
                 self._end(known, other)
         return whole
 
@@ -193,7 +194,7 @@ class _Batch:
             else:
                 operator.aggregation.add(self.states, self.into, values)  # type: ignore[arg-type]
         except FailedAt as failed:
-            raise operator.raised(block, waiting[failed.index], failed.why) from failed.why
+            operator.fail(block, waiting[failed.index], failed.why, operator.raised)
         self.waiting, self.into = [], []
 
     def _place(self, results: list[Any]) -> None:
@@ -223,6 +224,7 @@ class _Batch:
                 if session.stored not in (None, window):
                     self.gone.add(session.stored)
                 session.stored = window
+                part.remember((window,))
                 part.rows[window], part.stamps[window] = states[session], session.end
                 new.append(window)
                 spans += session.start, session.end

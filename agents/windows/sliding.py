@@ -10,7 +10,8 @@ from penstock.agents.event_time.clocks import OperatorClock
 from penstock.agents.operators import Runtime
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.agents.windows.windowing import WindowOperator, highest
-from penstock.tables.timed import NEVER, IndexedPartition, TimedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER, TimedPartition
 from penstock.tables.windowed import BOUNDS, bounds, unpack
 from penstock.tables.windows import Sliding
 
@@ -87,7 +88,10 @@ class SlidingOperator(WindowOperator):
         wanted = [bounds(end - self.difference, end) + key for end in sources.values() if end is not None]
         rows = part.load([*name.values(), *wanted])
         for end, source in sources.items():
-            self._begin(part, name[end], None if source is None else bounds(source - self.difference, source) + key)
+            try:
+                self._begin(part, name[end], None if source is None else bounds(source - self.difference, source) + key)
+            except Exception as exc:
+                self.fail(block, row, exc, self.raised)
         taking = [name[each.end] for each in touched if each.takes]
         results = self.fold(block, rows, taking, [row] * len(taking))
         if not results:
@@ -106,7 +110,10 @@ class SlidingOperator(WindowOperator):
                 window = name[each.end]
                 if not each.takes and each.end + self.lag > time:
                     state = rows[window]
-                    result = None if state is None else self.aggregation.view(state)
+                    try:
+                        result = None if state is None else self.aggregation.view(state)
+                    except Exception as exc:
+                        self.fail(block, row, exc, self.raised)
                     out.append((row, window, result, part.stamps[window]))
         if self.interval is not None:
             part.pending.update(name[each.end] for each in touched if each.end + self.lag > time)

@@ -1,7 +1,6 @@
 """Windowed steps as frozen values; see `penstock.agents.steps`."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from penstock.agents.steps import Aggregate, Step
 from penstock.tables.windows import Emission, Window
@@ -11,7 +10,6 @@ from penstock.tables.windows import Emission, Window
 class WindowAggregate(Aggregate):
     """A running result per key and window, kept in a table that is keyed by time."""
 
-    takes_policies: ClassVar[bool] = False
     window: Window
     emit: Emission
 

@@ -8,9 +8,12 @@ from typing import Any
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.event_time import timed
-from penstock.agents.event_time.clocks import Derived, OperatorClock
-from penstock.agents.event_time.timed import TimedOperator
-from penstock.agents.keyed.row_keys import row_keys
+from penstock.agents.event_time.clocks import OperatorClock
+from penstock.agents.event_time.results import Derived
+from penstock.agents.event_time.timed import TimedOperator, told
+from penstock.agents.failing.errors import RecordError
+from penstock.agents.failing.policies import FAIL
+from penstock.agents.keyed.row_keys import state_keys
 from penstock.agents.operators import Runtime
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.tables.aggregates import FailedAt, Fields
@@ -38,11 +41,21 @@ class WindowOperator(TimedOperator):
         self.keep = 0
 
     def run(self, block: Block) -> None:
-        row_keys(self, block)
-        block, stamps = self.in_time(block)
+        block, stamps = self.in_time(state_keys(self, block)[0])
         if not stamps:
             return
         part = self.part(block.batch.partition)
+        if self.policy is FAIL:
+            self.taken(part, block, stamps)
+        else:
+            self.in_pieces(block, (part,), lambda piece: self.taken(part, piece, piece.timestamps()))
+
+    def copied(self, row: Any) -> Any:
+        """See `AtomicOperator.copied`."""
+        return self.aggregation.saved(row)
+
+    def taken(self, part: TimedPartition, block: Block, stamps: list[int]) -> None:
+        """Records that can be into their windows. Raises RecordError where one fails."""
         if self.interval is None:
             self.windowed(part, block, stamps)
         else:
@@ -113,7 +126,7 @@ class WindowOperator(TimedOperator):
                 return self.aggregation.run(rows, keys, values)
             self.aggregation.add(rows, keys, values)
         except FailedAt as failed:
-            raise self.raised(block, failed.index if at is None else at[failed.index], failed.why) from failed.why
+            self.fail(block, failed.index if at is None else at[failed.index], failed.why, self.raised)
         return []
 
     def send(
@@ -132,26 +145,39 @@ class WindowOperator(TimedOperator):
             source = [batch.at[place] for place in places]
         derived = Derived(
             batch.topic, batch.partition, batch.start, batch.next, keys, results, stamps, offsets, headers,  # type: ignore[arg-type]
-            at=None if type(batch) is Derived and batch.at is None else source,
+            at=None if type(batch) is Derived and batch.at is None else source, source=Derived.origin(batch),
         )  # fmt: skip
         self.forward(Block(derived, results))
 
     def send_rows(self, part: TimedPartition, keys: list[bytes], source: RecordBatch) -> None:
         """Windows as they are by now to the steps behind."""
-        rows, view = part.rows, self.aggregation.view
+        rows = part.rows
         place = max(source.next - 1, 0)
         if not (keys := [key for key in keys if rows[key] is not None]):
             return
-        try:
-            results = [view(rows[key]) for key in keys]
-        except Exception as exc:
-            block = Block(RecordBatch(source.topic, part.partition, 0, 0, [], [], [], [place]), [None])
-            raise self.raised(block, 0, exc) from exc
-        stamps = [part.stamps[key] for key in keys]
+        states, stamps = [rows[key] for key in keys], [part.stamps[key] for key in keys]
         derived = Derived(
-            source.topic, part.partition, source.start, source.next, keys, results, stamps, [place] * len(keys)  # type: ignore[arg-type]
+            source.topic, part.partition, source.start, source.next, keys, states, stamps, [place] * len(keys)  # type: ignore[arg-type]
         )  # fmt: skip
-        self.forward(Block(derived, results))
+        self.forward(self._viewed(Block(derived, states)))
+
+    def _viewed(self, block: Block) -> Block:
+        """The results of states. One that cannot be made takes the policy by itself: no record is to blame."""
+        view, batch = self.aggregation.view, block.batch
+        try:
+            batch.values = results = [view(state) for state in block.values]
+            return block.with_values(results)
+        except Exception:
+            block, results = self.survivors(block, view, (block.values,), self._unmade, again=True)  # one by one
+        for row, result in zip(block.rows or (), results, strict=True):
+            batch.values[row] = result
+        return block.with_values(results)
+
+    def _unmade(self, block: Block, at: int, exc: Exception) -> RecordError:
+        window = self.table.key.decode(block.raw_keys()[at] or b"")
+        reason = f"the result of key {window.key!r} and window {told(window.start)} to {told(window.end)}: "
+        reason += f"{type(exc).__name__}: {exc}"
+        return self.error(block, at, reason, "Mend what makes the result; the row is as it is")
 
     # ---- time
 

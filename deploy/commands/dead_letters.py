@@ -94,6 +94,7 @@ def _told(letter: "Letter") -> dict[str, Any]:
         "step": letter.step,
         "error": letter.error,
         "message": letter.message,
+        "result": letter.result,
     }
 
 
@@ -171,7 +172,8 @@ def replay(
     """Send the dead letters that were not sent back yet to the topic that each was read from, as they were.
 
     Only to a topic that no other consumer group reads, a repartition topic of the group included; --to names another.
-    The group takes such a record through all of its steps again, those that went well included.
+    The group takes such a record through all of its steps again, those that went well included. Results that belong to
+    no record stay where they are.
     """
     import asyncio
 
@@ -187,7 +189,7 @@ def replay(
         begins = {place: max(starts[place], known.get(place, 0)) for place in places}
         waiting = {place: at for place, at in begins.items() if at < ends[place]}
         letters = asyncio.run(read(broker, security, waiting)) if waiting else []
-        mine = [letter for letter in letters if letter.group == found.app_id]
+        mine = [letter for letter in letters if letter.group == found.app_id and not letter.result]
         sources = dict.fromkeys(letter.topic for letter in mine)
         readers = _readers(admin, sources) if sources and to is None else {}
         targets = {source: to or target(topology, found, source, readers[source]) for source in sources}

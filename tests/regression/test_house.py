@@ -21,7 +21,7 @@ LAYERS = ("tables", "agents", "pipelines", "deploy")
 """A folder imports from itself and from those before it."""
 
 THIRD_PARTIES = {
-    "msgspec": ("tables/*", "agents/columns.py", "pipelines/describing.py", "deploy/*"),
+    "msgspec": ("tables/*", "agents/columns.py", "agents/event_time/results.py", "pipelines/describing.py", "deploy/*"),
     "rocksdict": ("tables/rocks*.py",),
     "fsspec": ("tables/snapshots.py",),
     "datasketches": ("tables/sketches.py",),

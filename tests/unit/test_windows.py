@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.pipelines import (
+    DeadLetter,
     EveryUpdate,
+    Fail,
     Hopping,
     OnClose,
     Pipeline,
     RecordError,
+    Skip,
     StreamTime,
     Topic,
     TopologyDriver,
@@ -36,8 +39,8 @@ def passes(value: int) -> bool:
     return value % 2 == 1
 
 
-def counted(window: Any, emit: Any, clock: Any) -> tuple[Pipeline, Any]:
-    group = Pipeline("p").group("g")
+def counted(window: Any, emit: Any, clock: Any, errors: Any = Fail()) -> tuple[Pipeline, Any]:  # noqa: B008 - frozen
+    group = Pipeline("p").group("g", errors=errors)
     result = group.stream(numbers, clock=clock).filter(passes).window(window).count("counts", emit=emit)
     result.to(counts)
     result.late.to(lates)
@@ -135,15 +138,23 @@ def test_a_live_window_is_not_closed_by_a_pause_within_it() -> None:
         assert shown(driver) == [("a", hour, hour + 3_600_000, 2, hour + 1_800_000)]
 
 
-def test_one_wrong_clock_does_not_close_everybodys_windows() -> None:
-    pipeline, _ = counted(Tumbling(timedelta(hours=1)), OnClose(), Watermark())
+@pytest.mark.parametrize("errors", [Fail(), Skip(), DeadLetter()])
+def test_one_wrong_clock_does_not_close_everybodys_windows(errors: Any) -> None:
+    pipeline, _ = counted(Tumbling(timedelta(hours=1)), OnClose(), Watermark(), errors)
     with TopologyDriver(pipeline, partitions=1) as driver:
         driver.send(numbers, 1, key="a")
         driver.send(numbers, 3, key="wrong", timestamp=driver.now + timedelta(days=400))
         driver.send(numbers, 1, key="a", timestamp=driver.now + timedelta(minutes=59))
+        if errors == Fail():
+            with pytest.raises(RecordError, match=r"numbers\[0\]@1: .* is later than 2024-01-01T01:00.*max_ahead"):
+                driver.process()
+            return
         assert shown(driver) == []
-        assert driver.values(lates) == [3]
-        assert sum(driver.late("g").values()) == 1
+        assert driver.values(lates) == []
+        if errors == Skip():
+            assert list(driver.skipped("g").values()) == [1]
+        else:
+            assert [row[0] for row in driver.broker.topics["p.g-dead-letters"][0]] == [b"wrong"]
 
 
 def test_a_record_without_a_time_is_an_error_that_names_it() -> None:
