@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 
+from penstock.agents.event_time.results import RESULT
 from penstock.deploy.cli import main
 from penstock.pipelines import check
 
@@ -53,4 +54,4 @@ def test_headers_are_those_that_are_written(example: Any, topology_driver: Calla
     driver = topology_driver(example.pipeline, partitions=1)
     driver.send_raw(example.orders, b"", key="k")
     [letter] = driver.read(example.billing.dead_letters)
-    assert set(re.findall(r"`(penstock\.\w+)`", PAGE)) == {name for name, _ in letter.headers}
+    assert set(re.findall(r"`(penstock\.\w+)`", PAGE)) == {name for name, _ in letter.headers} | {RESULT[0]}

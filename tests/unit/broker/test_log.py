@@ -352,6 +352,7 @@ class TestRetention:
         log = self.filled(tmp_path, clock, LogConfig(segment_bytes=1300))
         before = read_all(log)
         log.clean(clock.now)
+        log.wait_sealed()  # both would write the same file
         for segment in log.segments:
             segment.write_index()  # as the thread does that seals a closed one: no use of it
         log.clean(clock.now)
