@@ -10,16 +10,18 @@ checkpoint in which it changed: a store that is restored has the clock that its 
 keep theirs in the headers of changelog records: their users' keys may be empty.)
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import merge
-from itertools import islice
+from itertools import repeat
 from struct import Struct as Packed
 from struct import pack, unpack
 from typing import Any, NamedTuple
 
 import msgspec
 
+from penstock.tables.changed_keys import ChangedKeys
 from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
@@ -91,7 +93,10 @@ class TimedPartition(TablePartition):
         time: what the operator knows of time; operators change it in place.
     """
 
-    __slots__ = ("_first", "_gone", "_new", "_of_state", "_recalled", "_saved", "pending", "stamps", "time")
+    __slots__ = (
+        "_changed_keys", "_cut_keys", "_first", "_gone", "_new", "_of_state", "_recalled", "_saved", "_stored",
+        "pending", "stamps", "time",
+    )  # fmt: skip
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
         super().__init__(spec, topic, partition, store)
@@ -105,20 +110,22 @@ class TimedPartition(TablePartition):
         self._saved = self.store.get_many([TIME])[0] or b""
         self.time = _decode(self._saved) if self._saved else OperatorTime(inputs={})
         self._first = b"\0"  # no row lies before it
+        self._stored = b"\0"  # nor between that and this one in the store
+        self._changed_keys, self._cut_keys = ChangedKeys(), ChangedKeys()  # as _dirty and _cut, by order
         self._new: set[bytes] = set()  # loaded rows that are in neither store nor changelog
         self._gone: list[bytes] = []
         self._recalled = False
 
     # ---- at a record
 
-    def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
-        """See `TablePartition.load`: the rows' states; `stamps` has their times."""
+    def load(self, keys: Collection[bytes], least: bytes | None = None) -> dict[bytes, Any]:
+        """See `TablePartition.load`: the rows' states; `stamps` has their times. `least`: see `touch`."""
         rows = self.rows
         missing = (keys if type(keys) is set else set(keys)).difference(rows)
         if not missing:
             return rows
         top = until(self.time.top + 1) if self.time.top > NEVER else b""
-        new = missing if min(missing) >= top else {key for key in missing if key >= top}
+        new = missing if (least or min(missing)) >= top else {key for key in missing if key >= top}
         if new:
             rows.update(dict.fromkeys(new))
             self._new |= new
@@ -138,24 +145,34 @@ class TimedPartition(TablePartition):
                     rows[key] = self._decode(decode, key, raw[STAMP:]) if len(raw) > STAMP else None
         return rows
 
-    def touch(self, keys: Collection[bytes]) -> None:
-        """See `TablePartition.touch`."""
+    def touch(self, keys: Collection[bytes], least: bytes | None = None) -> None:
+        """See `TablePartition.touch`. The caller does not change `keys` any more.
+
+        Args:
+            keys: of the rows.
+            least: what none of them lies before, where the caller knows: it is looked for otherwise.
+        """
         self._dirty.update(keys)
-        if keys and (least := min(keys)) < self._first:
-            self._first = least
+        least = self._changed_keys.add(keys, least)
+        if least is not None and least < self._first:
+            self._first, self._stored = least, min(least, self._stored)
 
     def delete(self, keys: Collection[bytes]) -> None:
         """These rows go. Those that nobody saw yet, in store or changelog, go without a trace."""
-        rows, stamps = self.rows, self.stamps
+        rows = self.rows
         fresh = self._new.intersection(keys)
-        for key in keys:
-            stamps.pop(key, None)
-            if key in fresh:
-                del rows[key]
-            else:
-                rows[key] = None
-        self._dirty.update(keys)
-        self._dirty -= fresh
+        deque(map(self.stamps.pop, keys, repeat(None)), 0)
+        if len(fresh) == len(keys):  # as most do where windows are many and short
+            deque(map(rows.pop, fresh), 0)
+            self._dirty.difference_update(fresh)
+        else:
+            for key in keys:
+                if key in fresh:
+                    del rows[key]
+                else:
+                    rows[key] = None
+            self._dirty.update(keys)
+            self._dirty -= fresh
         self._new -= fresh
         if self.pending:
             self.pending.difference_update(keys)
@@ -182,19 +199,41 @@ class TimedPartition(TablePartition):
         """
         if end <= self._first:
             return []
-        dirty, stamps = self._unflushed, self.stamps
         begin = max(self._first, start)
-        stored = (key for key, _ in self.store.scan(begin, end) if key not in dirty)
-        found = list(islice(stored, limit))
-        found += [key for key in dirty if begin <= key < end and key in stamps]
-        found.sort()
+        found = self._changed_keys.between(begin, end, self.stamps, limit)
+        if cut := self._cut_keys.between(begin, end, self.stamps, limit):
+            found = sorted({*found, *cut})
+        if end > self._stored and (stored := self._in_store(begin, end, limit)):
+            found += stored
+            found.sort()
         del found[limit:]
         self.load(found)
         return found
 
+    def _in_store(self, begin: bytes, end: bytes, limit: int) -> list[bytes]:
+        """The first keys of a range of the rows that did not change. Where the range begins with all that is left, what
+        lies behind it is remembered: nothing is looked for in the store before time comes to that."""
+        dirty, cut = self._dirty, self._cut
+        found: list[bytes] = []
+        first = None
+        for key, _ in self.store.scan(max(begin, self._stored)):
+            first = key if first is None else first
+            if key >= end:
+                break
+            if key not in dirty and key not in cut:
+                found.append(key)
+                if len(found) == limit:
+                    break
+        if begin == self._first:
+            self._stored = HIDDEN if first is None else first
+        return found
+
     def passed(self, end: bytes) -> None:
         """No row lies before `end` any more: the next range read begins there, and not at what was deleted."""
-        self._first = max(self._first, end)
+        if end > self._first:
+            self._first = end
+            self._changed_keys.passed(end)
+            self._cut_keys.passed(end)
 
     # ---- at a checkpoint
 
@@ -215,6 +254,7 @@ class TimedPartition(TablePartition):
             self.time.top = max(self.time.top, unpack_bounds(max(live))[1])
             self._weigh(staged)
         self._cut, self._dirty = self._dirty, set()
+        self._cut_keys, self._changed_keys = self._changed_keys, ChangedKeys()
         self._new.difference_update(self._cut)  # from here on the changelog may have them
         staged += [(key, None) for key in gone]
         self._gone = gone
@@ -232,7 +272,9 @@ class TimedPartition(TablePartition):
                 rows.pop(key, None)
         if staged and staged[-1][0] == TIME:
             self._saved = staged[-1][1] or b""
-        self._gone, self._cut = [], ()
+        if (least := self._cut_keys.least) is not None:
+            self._stored = min(self._stored, least)
+        self._gone, self._cut, self._cut_keys = [], (), ChangedKeys()
 
     def release(self) -> None:
         """See `TablePartition.release`."""
