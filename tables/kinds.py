@@ -1,12 +1,13 @@
 """Which partition a table has, as its declaration and its use want it."""
 
 from penstock.tables.expiring import ExpiringPartition
+from penstock.tables.indexed import IndexedPartition
 from penstock.tables.paired import PairedPartition
 from penstock.tables.partition import TablePartition
 from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
 from penstock.tables.store import Store
-from penstock.tables.timed import IndexedPartition, TimedPartition
+from penstock.tables.timed import TimedPartition
 from penstock.tables.versioned import VersionedPartition
 
 

@@ -9,7 +9,8 @@ from penstock.agents.event_time import timed
 from penstock.agents.event_time.clocks import Derived
 from penstock.agents.joins.records import Alone, Entry, Given, RecordHeaders
 from penstock.agents.joins.steps import LEFT, RIGHT
-from penstock.tables.timed import NEVER, IndexedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER
 from penstock.tables.windowed import bounds
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from penstock.agents.joins.batch import JoinBatch
 from penstock.agents.joins.records import Alone, Given
 from penstock.agents.joins.steps import LEFT, RIGHT, StreamJoin
 from penstock.agents.operators import Headers, Runtime, failed_at
-from penstock.tables.timed import NEVER, IndexedPartition, TimedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER, TimedPartition
 from penstock.tables.windowed import BOUNDS, unpack, until
 
 

@@ -8,7 +8,8 @@ from penstock.agents.keyed.row_keys import row_keys
 from penstock.agents.operators import Runtime
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.agents.windows.windowing import WindowOperator
-from penstock.tables.timed import NEVER, IndexedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER
 from penstock.tables.windowed import bounds, unpack
 from penstock.tables.windows import CountWindow
 

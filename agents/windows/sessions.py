@@ -10,7 +10,8 @@ from penstock.agents.operators import Runtime
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.agents.windows.windowing import WindowOperator
 from penstock.tables.aggregates import FailedAt, Fields
-from penstock.tables.timed import IndexedPartition, TimedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import TimedPartition
 from penstock.tables.windowed import BOUNDS, bounds
 from penstock.tables.windows import Session
 

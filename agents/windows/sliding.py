@@ -10,7 +10,8 @@ from penstock.agents.event_time.clocks import OperatorClock
 from penstock.agents.operators import Runtime
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.agents.windows.windowing import WindowOperator, highest
-from penstock.tables.timed import NEVER, IndexedPartition, TimedPartition
+from penstock.tables.indexed import IndexedPartition
+from penstock.tables.timed import NEVER, TimedPartition
 from penstock.tables.windowed import BOUNDS, bounds, unpack
 from penstock.tables.windows import Sliding
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from penstock.tables.expiring import ExpiringPartition
+from penstock.tables.indexed import IndexedPartition
 from penstock.tables.memory import MemoryStores
 from penstock.tables.paired import PairedPartition
 from penstock.tables.partition import TablePartition
@@ -14,7 +15,7 @@ from penstock.tables.sets import pair_serde
 from penstock.tables.specs import TableSpec
 from penstock.tables.stamped import StampedPartition
 from penstock.tables.store import Store
-from penstock.tables.timed import IndexedPartition, Row, TimedPartition, stamped
+from penstock.tables.timed import Row, TimedPartition, stamped
 from penstock.tables.versioned import VersionedPartition, histories, newest
 from penstock.tables.windowed import bounds, until
 
