@@ -44,12 +44,14 @@ LIMIT = 300.0
 """Seconds that anything may take."""
 PARTS = 10
 SOON = {"segment.ms": "1000", "delete.retention.ms": "1000"}
-HASTE = {"kafka": {"min.cleanable.dirty.ratio": "0.001"}}
+HASTE = {"kafka": {"min.cleanable.dirty.ratio": "0"}}
 """Kafka compacts once half of a log is new. A first time takes the rows, so the next, which takes the tombstones, would
 wait until as much was written again; the embedded broker knows that there are some."""
 
+CLEANER = {"log.cleaner.backoff.ms": "1000", "log.cleaner.dedupe.buffer.size": "134217728"}
+"""The buffer is Kafka's default: of the smaller one of KafkaServer 10 million keys take several passes."""
 BROKERS: dict[str, Callable[[Path], Any]] = {
-    "kafka": lambda folder: KafkaServer(folder, properties={"log.cleaner.backoff.ms": "1000"}),
+    "kafka": lambda folder: KafkaServer(folder, heap_mb=1024, properties=CLEANER),
     "embedded": BrokerServer,
 }
 
