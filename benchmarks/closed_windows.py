@@ -4,8 +4,9 @@
 
 Every record opens a (window, key) pair of its own; a pair stays open for as long as `--keys` records take. Told are the
 worker's processor time and resident memory over the run, a tenth at a time; then what the store has, on disk too; then
-what the changelog has before and after compaction. So that this need not be waited for, the changelog's segment.ms and
-delete.retention.ms are set to a second once all is read, while now and then a record comes, as in life.
+what the changelog has before and after compaction. So that this need not be waited for, the changelog's
+delete.retention.ms is a second, and so is its segment.ms once all is read, while now and then a record comes, as in
+life.
 
 Exit code 0: every window came out once and right, and nothing of them is left in store and changelog.
 """
@@ -40,10 +41,11 @@ START = 1_700_000_040_000
 """ms; the first window's."""
 LATER = b"later"
 """What the keys of records end with that come after those that are measured."""
-LIMIT = 300.0
+LIMIT = 400.0
 """Seconds that anything may take."""
 PARTS = 10
-SOON = {"segment.ms": "1000", "delete.retention.ms": "1000"}
+SOON = {"delete.retention.ms": "1000"}
+"""Set before anything is compacted: Kafka writes into a batch, the first time, until when its tombstones stay."""
 HASTE = {"kafka": {"min.cleanable.dirty.ratio": "0"}}
 """Kafka compacts once half of a log is new. A first time takes the rows, so the next, which takes the tombstones, would
 wait until as much was written again; the embedded broker knows that there are some."""
@@ -139,6 +141,7 @@ async def _run(kind: str, broker: str, folder: Path, windows: int, keys: int) ->
             await asyncio.wait([running, asyncio.ensure_future(supervisor.ready())], return_when="FIRST_COMPLETED")
             if running.done():
                 running.result()
+            await asyncio.to_thread(_alter, broker, SOON)
             await _watch(broker, supervisor.pid(slot) or 0, found, windows, running)
             trickle = _Trickle(broker, START + (windows // keys + 1) * SIZE)
             await _until("the store is empty", lambda: trickle.come() and _stored(data, found) <= PARTITIONS)
@@ -266,14 +269,7 @@ def _compaction(kind: str, broker: str, folder: Path, trickle: _Trickle, found: 
     """The changelog until nothing of the windows is in it."""
     found.changelog_before = _size(folder)
     found.changelog_rows, found.changelog_tombstones = _left(broker)
-    entries = [
-        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in (SOON | HASTE.get(kind, {})).items()
-    ]
-    resource = ConfigResource(ResourceType.TOPIC, CHANGELOG, incremental_configs=entries)
-    admin = AdminClient({"bootstrap.servers": broker})
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result()
+    _alter(broker, {"segment.ms": "1000"} | HASTE.get(kind, {}))
     began = time.monotonic()
     while any(left := _left(broker)):
         if time.monotonic() > began + LIMIT:
@@ -284,6 +280,15 @@ def _compaction(kind: str, broker: str, folder: Path, trickle: _Trickle, found: 
     found.compaction_seconds = time.monotonic() - began
     found.rows_after, found.tombstones_after = left
     found.changelog_after = _size(folder)
+
+
+def _alter(broker: str, configs: dict[str, str]) -> None:
+    """Configs of the changelog."""
+    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in configs.items()]
+    resource = ConfigResource(ResourceType.TOPIC, CHANGELOG, incremental_configs=entries)
+    admin = AdminClient({"bootstrap.servers": broker})
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result()
 
 
 def _left(broker: str) -> tuple[int, int]:
