@@ -190,16 +190,20 @@ class Fields:
     def _added(self, rows: dict[bytes, Any], keys: Sequence[bytes], values: Sequence[Any]) -> list[list[Any]]:
         # Every field is read before any state moves: a value without it leaves the rows as they were.
         columns = [values if read is None else each_of(partial(mapped, read), values) for read in self._reads]
-        new = self._new
-        states = [rows[key] or new(rows, key) for key in keys]
+        states = self._states(rows, keys)
         return [
             each_of(partial(_updated, aggregator, states, at), column)
             for (aggregator, at), column in zip(self._columns, columns, strict=True)
         ]
 
-    def _new(self, rows: dict[bytes, Any], key: bytes) -> list[Any]:
-        state = rows[key] = self._initial.copy()
-        return state
+    def _states(self, rows: dict[bytes, Any], keys: Iterable[bytes]) -> list[list[Any]]:
+        """The state of each key, new where there is none."""
+        initial, states = self._initial, []
+        for key in keys:
+            if (state := rows[key]) is None:
+                state = rows[key] = initial.copy()
+            states.append(state)
+        return states
 
     def view(self, state: Any) -> Any:
         """See `Aggregation.view`."""

@@ -122,8 +122,7 @@ class RetractFields(Fields):
 
     def _signed(self, rows: dict[bytes, Any], keys: list[bytes], values: list[Any], signs: list[int]) -> list[Any]:
         columns = [values if read is None else each_of(partial(mapped, read), values) for read in self._reads]
-        new = self._new
-        states = [rows[key] or new(rows, key) for key in keys]
+        states = self._states(rows, keys)
         done = []
         for (aggregator, at), column in zip(self._columns, columns, strict=True):
             update = signed(aggregator)

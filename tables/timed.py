@@ -10,15 +10,17 @@ checkpoint in which it changed: a store that is restored has the clock that its 
 keep theirs in the headers of changelog records: their users' keys may be empty.)
 """
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import merge
-from itertools import islice
+from itertools import repeat
 from struct import Struct as Packed
 from typing import Any, NamedTuple
 
 import msgspec
 
+from penstock.tables.changed_keys import ChangedKeys
 from penstock.tables.partition import TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
@@ -90,7 +92,10 @@ class TimedPartition(TablePartition):
         time: what the operator knows of time; operators change it in place.
     """
 
-    __slots__ = ("_began", "_first", "_gone", "_new", "_of_state", "_recalled", "_saved", "pending", "stamps", "time")
+    __slots__ = (
+        "_began", "_changed_keys", "_cut_keys", "_first", "_gone", "_new", "_of_state", "_recalled", "_saved",
+        "_stale", "_stored", "pending", "stamps", "time",
+    )  # fmt: skip
 
     def __init__(self, spec: TableSpec, topic: str, partition: int, store: Store, state: Serde[Any]) -> None:
         super().__init__(spec, topic, partition, store)
@@ -104,14 +109,17 @@ class TimedPartition(TablePartition):
         self._saved = self.store.get_many([TIME])[0] or b""
         self.time = _decode(self._saved) if self._saved else OperatorTime(inputs={})
         self._first = b"\0"  # no row lies before it
+        self._stored = b"\0"  # nor between that and this one in the store
+        self._changed_keys, self._cut_keys = ChangedKeys(), ChangedKeys()  # as _dirty and _cut, by order
+        self._stale = False  # they are not: something was taken back
         self._new: set[bytes] = set()  # loaded rows that are in neither store nor changelog
         self._gone: list[bytes] = []
         self._recalled = False
 
     # ---- at a record
 
-    def load(self, keys: Collection[bytes]) -> dict[bytes, Any]:
-        """See `TablePartition.load`: the rows' states; `stamps` has their times."""
+    def load(self, keys: Collection[bytes], least: bytes | None = None) -> dict[bytes, Any]:
+        """See `TablePartition.load`: the rows' states; `stamps` has their times. `least`: see `touch`."""
         if self._before is not None:
             self.remember(keys)
         rows = self.rows
@@ -119,7 +127,7 @@ class TimedPartition(TablePartition):
         if not missing:
             return rows
         top = until(self.time.top + 1) if self.time.top > NEVER else b""
-        new = missing if min(missing) >= top else {key for key in missing if key >= top}
+        new = missing if (least or min(missing)) >= top else {key for key in missing if key >= top}
         if new:
             rows.update(dict.fromkeys(new))
             self._new |= new
@@ -139,26 +147,36 @@ class TimedPartition(TablePartition):
                     rows[key] = self._decode(decode, key, raw[STAMP:]) if len(raw) > STAMP else None
         return rows
 
-    def touch(self, keys: Collection[bytes]) -> None:
-        """See `TablePartition.touch`."""
+    def touch(self, keys: Collection[bytes], least: bytes | None = None) -> None:
+        """See `TablePartition.touch`. The caller does not change `keys` any more.
+
+        Args:
+            keys: of the rows.
+            least: what none of them lies before, where the caller knows: it is looked for otherwise.
+        """
         self._dirty.update(keys)
-        if keys and (least := min(keys)) < self._first:
-            self._first = least
+        least = self._changed_keys.add(keys, least)
+        if least is not None and least < self._first:
+            self._first, self._stored = least, min(least, self._stored)
 
     def delete(self, keys: Collection[bytes]) -> None:
         """These rows go. Those that nobody saw yet, in store or changelog, go without a trace."""
         if self._before is not None:
             self.remember(keys)
-        rows, stamps = self.rows, self.stamps
+        rows = self.rows
         fresh = self._new.intersection(keys)
-        for key in keys:
-            stamps.pop(key, None)
-            if key in fresh:
-                del rows[key]
-            else:
-                rows[key] = None
-        self._dirty.update(keys)
-        self._dirty -= fresh
+        deque(map(self.stamps.pop, keys, repeat(None)), 0)
+        if len(fresh) == len(keys):  # as most do where windows are many and short
+            deque(map(rows.pop, fresh), 0)
+            self._dirty.difference_update(fresh)
+        else:
+            for key in keys:
+                if key in fresh:
+                    del rows[key]
+                else:
+                    rows[key] = None
+            self._dirty.update(keys)
+            self._dirty -= fresh
         self._new -= fresh
         if self.pending:
             self.pending.difference_update(keys)
@@ -185,26 +203,50 @@ class TimedPartition(TablePartition):
         """
         if end <= self._first:
             return []
-        dirty, stamps = self._unflushed, self.stamps
+        if self._stale:
+            self._in_order()
         begin = max(self._first, start)
-        stored = (key for key, _ in self.store.scan(begin, end) if key not in dirty)
-        found = list(islice(stored, limit))
-        found += [key for key in dirty if begin <= key < end and key in stamps]
-        found.sort()
+        found = self._changed_keys.between(begin, end, self.stamps, limit)
+        if cut := self._cut_keys.between(begin, end, self.stamps, limit):
+            found = sorted({*found, *cut})
+        if end > self._stored and (stored := self._in_store(begin, end, limit)):
+            found += stored
+            found.sort()
         del found[limit:]
         self.load(found)
         return found
 
+    def _in_store(self, begin: bytes, end: bytes, limit: int) -> list[bytes]:
+        """The first keys of a range of the rows that did not change. Where the range begins with all that is left, what
+        lies behind it is remembered: nothing is looked for in the store before time comes to that."""
+        dirty, cut = self._dirty, self._cut
+        found: list[bytes] = []
+        first = None
+        for key, _ in self.store.scan(max(begin, self._stored)):
+            first = key if first is None else first
+            if key >= end:
+                break
+            if key not in dirty and key not in cut:
+                found.append(key)
+                if len(found) == limit:
+                    break
+        if begin == self._first:
+            self._stored = HIDDEN if first is None else first
+        return found
+
     def passed(self, end: bytes) -> None:
         """No row lies before `end` any more: the next range read begins there, and not at what was deleted."""
-        self._first = max(self._first, end)
+        if end > self._first:
+            self._first = end
+            self._changed_keys.passed(end)
+            self._cut_keys.passed(end)
 
     # ---- tried, and taken back
 
     def begin(self, copy: Callable[[Any], Any]) -> None:
         """See `TablePartition.begin`; `copy` is of states."""
         super().begin(copy)
-        self._began = _encode(self.time), self._first
+        self._began = _encode(self.time), self._first, self._stored
 
     def _was(self, key: bytes) -> tuple[Any, ...]:
         return *super()._was(key), self.stamps.get(key), key in self._new, key in self.pending
@@ -225,9 +267,16 @@ class TimedPartition(TablePartition):
     def undo(self) -> None:
         """See `TablePartition.undo`; time, too."""
         if self._before is not None:
-            time, self._first = self._began
+            time, self._first, self._stored = self._began
             self.time = _decode(time)
+            self._stale = True
         super().undo()
+
+    def _in_order(self) -> None:
+        """What was taken back is no change, and time did not go past what lies before it."""
+        self._changed_keys, self._cut_keys, self._stale = ChangedKeys(), ChangedKeys(), False
+        self._changed_keys.add(set(self._dirty))
+        self._cut_keys.add(set(self._cut))
 
     # ---- at a checkpoint
 
@@ -235,6 +284,8 @@ class TimedPartition(TablePartition):
         """See `TablePartition.staged`; the time too, where it changed."""
         rows, stamps, encode, packed = self.rows, self.stamps, self._of_state.encode, _STAMP.pack
         gone, pending = [key for key in self._dirty if key not in stamps], self.pending
+        if self._stale:
+            self._in_order()
         live = self._dirty.difference(gone) if gone else self._dirty
         staged: list[tuple[bytes, bytes | None]] = [
             (
@@ -248,6 +299,7 @@ class TimedPartition(TablePartition):
             self.time.top = max(self.time.top, unpack_bounds(max(live))[1])
             self._weigh(staged)
         self._cut, self._dirty = self._dirty, set()
+        self._cut_keys, self._changed_keys = self._changed_keys, ChangedKeys()
         self._new.difference_update(self._cut)  # from here on the changelog may have them
         staged += [(key, None) for key in gone]
         self._gone = gone
@@ -265,7 +317,9 @@ class TimedPartition(TablePartition):
                 rows.pop(key, None)
         if staged and staged[-1][0] == TIME:
             self._saved = staged[-1][1] or b""
-        self._gone, self._cut = [], ()
+        if (least := self._cut_keys.least) is not None:
+            self._stored = min(self._stored, least)
+        self._gone, self._cut, self._cut_keys = [], (), ChangedKeys()
 
     def release(self) -> None:
         """See `TablePartition.release`."""

@@ -82,8 +82,7 @@ class JoinBatch:
         for side, part in enumerate(self.parts):
             part.touch(self.changed[side])
             part.reindex(self.reindexed[side])
-            self.changed[side].clear()
-            self.reindexed[side].clear()
+        self.changed, self.reindexed = (set(), set()), (set(), set())
         self._send(end - 1)
 
     def _drain(self, time: int) -> None:

@@ -280,18 +280,19 @@ class TumblingOperator(WindowOperator):
                     stamps = block.timestamps()
                     if not stamps:
                         return
+                    earliest = min(stamps) // size
         else:
             self.clock.seen(part.time, stamps)
         raw = block.raw_keys()
+        first = bounds(earliest * size, (earliest + 1) * size)
         if earliest == latest:
-            prefix = bounds(earliest * size, (earliest + 1) * size)
-            keys = [prefix + key for key in raw]  # type: ignore[operator]
+            keys = [first + key for key in raw]  # type: ignore[operator]
         else:
             prefixes = _Prefixes(size)
             keys = [prefixes[stamp // size] + key for key, stamp in zip(raw, stamps, strict=True)]  # type: ignore[operator]
         # Where time does not go back, as it seldom does on one partition, each record is its window's latest.
         ascending = stamps[0] >= before and all(map(le, stamps, islice(stamps, 1, None)))
-        self.take(part, block, keys, stamps, None, ascending=ascending)
+        self.take(part, block, keys, stamps, None, ascending=ascending, least=first)
 
     def take(
         self,
@@ -302,21 +303,23 @@ class TumblingOperator(WindowOperator):
         at: Sequence[int] | None,
         *,
         ascending: bool = False,
+        least: bytes | None = None,
     ) -> None:
-        """Records into windows that are open; `ascending`: none is older than one before it."""
+        """Records into windows that are open; `ascending`: none is older than one before it. `least`: no window lies
+        before it."""
         distinct = set(keys)
-        results = self.fold(block, part.load(distinct), keys, at)
+        results = self.fold(block, part.load(distinct, least), keys, at)
         if self.interval is not None:
             part.pending |= distinct
         if ascending and not (self._deletes and None in results):
             part.stamps.update(zip(keys, stamps, strict=True))
-            part.touch(distinct)
+            part.touch(distinct, least)
             if self.updates:
                 self.send(block, keys, results, stamps, at)
             return
         if results:
             highs = highest(part.stamps, keys, stamps, results)
-            part.touch(distinct)
+            part.touch(distinct, least)
             if self.updates:
                 self.send(block, keys, results, highs, at)
             return
@@ -325,7 +328,7 @@ class TumblingOperator(WindowOperator):
         for key, stamp in zip(keys, stamps, strict=True):
             if stamp > get(key, NEVER):
                 known[key] = stamp
-        part.touch(distinct)
+        part.touch(distinct, least)
 
 
 class HoppingOperator(TumblingOperator):

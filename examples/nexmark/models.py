@@ -88,7 +88,7 @@ class LocalItem(msgspec.Struct, frozen=True):
 
 
 class Sale(msgspec.Struct, frozen=True):
-    """A closed auction and its winning bid, in cents: what query 4 is made from."""
+    """A closed auction and its winning bid, in cents: what queries 4 and 6 are made from."""
 
     auction: int
     category: int
@@ -101,6 +101,14 @@ class CategoryPrice(msgspec.Struct, frozen=True):
     """Answer of query 4: mean winning bid so far."""
 
     price: float | None
+
+
+class SellerPrice(msgspec.Struct, frozen=True):
+    """Answer of query 6: a closed auction, and the mean winning bid of its seller's last ones up to it."""
+
+    seller: int
+    auction: int
+    price: float
 
 
 class HotItem(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from examples.nexmark.oracle import Oracle
 from examples.nexmark.queries import SIDE_ROWS, copies, in_euros, selected, with_side
 from examples.nexmark.topics import auctions, bids, persons, pipeline, side
 from examples.nexmark.windowed import bidder_sessions, bidder_windows, highest_bids, hot_items
-from examples.nexmark.winning import category_prices
+from examples.nexmark.winning import category_prices, seller_prices
 from penstock.pipelines import Topic, TopologyDriver, check
 
 ARRIVALS = disordered(events(5_000, seed=7), bound=300)
@@ -30,6 +30,7 @@ ANSWERS: dict[str, Topic[Any, Any]] = {
     "q3": local_items,
     "q4": category_prices,
     "q5": hot_items,
+    "q6": seller_prices,
     "q7": highest_bids,
     "q8": new_sellers,
     "q11": bidder_sessions,

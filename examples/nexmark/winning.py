@@ -1,14 +1,16 @@
-"""Query 4: the mean winning bid of each category. A function keeps each auction's bids until a timer closes it."""
+"""The queries about winning bids: 4, their mean by category, and 6, that of each seller's last ten. A function keeps
+each auction's bids until a timer closes it."""
 
 from collections.abc import Iterable
 
 import msgspec
 
-from examples.nexmark.models import LONGEST, Auction, Bid, CategoryPrice, Sale
+from examples.nexmark.models import LAST_AUCTIONS, LONGEST, Auction, Bid, CategoryPrice, Sale, SellerPrice
 from examples.nexmark.topics import CLOCK, PARTITIONS, auctions, bids, pipeline, when
-from penstock.pipelines import FOREVER, Mean, ProcessContext, Stream, Topic
+from penstock.pipelines import FOREVER, Group, Mean, ProcessContext, Stream, Topic
 
 category_prices = Topic("q4", key=int, value=CategoryPrice, partitions=PARTITIONS, retention=FOREVER)
+seller_prices = Topic("q6", key=int, value=SellerPrice, partitions=PARTITIONS, retention=FOREVER)
 
 
 class Bidding(msgspec.Struct):
@@ -54,18 +56,67 @@ def close(context: ProcessContext[int, Bidding]) -> Iterable[Sale]:
     return [Sale(auction.id, auction.category, auction.seller, auction.expires, max(prices))] if prices else []
 
 
+def sold(group: Group) -> Stream[int, Sale]:
+    """The auctions that somebody won, at the ms behind their expiry."""
+    offers: Stream[int, Auction | Bid] = group.stream(auctions, time=when, clock=CLOCK).map(event)
+    offered: Stream[int, Auction | Bid] = group.stream(bids, time=when, clock=CLOCK).map(event)
+    return offers.merge(offered).process("bidding", take, state=Bidding, on_timer=close, value=Sale)
+
+
+# ---- 4: mean winning bid of each category
+
+
 def category(sale: Sale) -> int:
     """What is sold."""
     return sale.category
 
 
 q4 = pipeline.group("q4")
-offers: Stream[int, Auction | Bid] = q4.stream(auctions, time=when, clock=CLOCK).map(event)
-offered: Stream[int, Auction | Bid] = q4.stream(bids, time=when, clock=CLOCK).map(event)
+(sold(q4).group_by("by-category", category).aggregate("prices", CategoryPrice, price=Mean("price")).to(category_prices))
+
+# ---- 6: mean winning bid of the last auctions of each seller
+
+
+class Selling(msgspec.Struct):
+    """The last sales of a seller, and those that came before it was known that none is missing between them: expiry,
+    auction and price."""
+
+    last: list[tuple[int, int, int]]
+    waiting: list[tuple[int, int, int]]
+
+
+def seller(sale: Sale) -> int:
+    """Who sells."""
+    return sale.seller
+
+
+def note(context: ProcessContext[int, Selling], sale: Sale) -> Iterable[SellerPrice]:
+    """Sales come from several partitions, so in any order; by the timer all of that time are there."""
+    known = context.state
+    if known is None:
+        context.state = known = Selling([], [])
+    known.waiting.append((sale.expires, sale.auction, sale.price))
+    context.set_timer(context.timestamp)
+    return ()
+
+
+def told(context: ProcessContext[int, Selling]) -> Iterable[SellerPrice]:
+    """The sales by now in their order, each with those before it."""
+    known, found = context.state, []
+    assert known is not None
+    due = sorted(sale for sale in known.waiting if sale[0] < context.timestamp)
+    known.waiting = [sale for sale in known.waiting if sale[0] >= context.timestamp]
+    for sale in due:
+        known.last = [*known.last, sale][-LAST_AUCTIONS:]
+        prices = [price for _, _, price in known.last]
+        found.append(SellerPrice(context.key, sale[1], sum(prices) / len(prices)))
+    return found
+
+
+q6 = pipeline.group("q6")
 (
-    offers.merge(offered)
-    .process("bidding", take, state=Bidding, on_timer=close, value=Sale)
-    .group_by("by-category", category)
-    .aggregate("prices", CategoryPrice, price=Mean("price"))
-    .to(category_prices)
+    sold(q6)
+    .group_by("by-seller", seller)
+    .process("selling", note, state=Selling, on_timer=told, value=SellerPrice)
+    .to(seller_prices)
 )

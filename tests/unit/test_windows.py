@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.agents.group_spec import TIMED_SEGMENT_BYTES
 from penstock.pipelines import (
+    Count,
     DeadLetter,
     EveryUpdate,
     Fail,
@@ -23,6 +25,7 @@ from penstock.pipelines import (
     Watermark,
     Windowed,
 )
+from penstock.pipelines.compiling import compile_group
 from penstock.tables.serdes import serde_of
 from tests.unit.windows_model import Model, Sent
 
@@ -103,6 +106,20 @@ def test_nothing_of_closed_windows_is_left_in_store_and_changelog() -> None:
         assert len(part.store) == 2  # and the clock
         changelog = {key: value for key, value, _, _ in driver.broker.topics["p.g-counts-changelog"][0]}
         assert [key for key, value in changelog.items() if key and value is not None] == [k for k, _ in part.items()]
+
+
+def test_changelogs_of_windows_are_compacted_in_small_pieces() -> None:
+    pipeline, _ = counted(Tumbling(ms(10)), OnClose(), Watermark())
+    pipeline.group("h").stream(numbers).aggregate("totals", int, n=Count()).to(Topic("totals", key=str, value=int))
+    configs = {
+        topic.name: topic.creation_config()
+        for name in ("g", "h")
+        for topic in compile_group(pipeline.topology, name).internal_topics
+    }
+    assert configs == {
+        "p.g-counts-changelog": {"cleanup.policy": "compact", "segment.bytes": str(TIMED_SEGMENT_BYTES)},
+        "p.h-totals-changelog": {"cleanup.policy": "compact"},
+    }
 
 
 def test_a_window_closes_when_its_source_goes_quiet() -> None:
