@@ -25,7 +25,7 @@ from penstock.deploy.broker.protocol import (
     Handler,
     codec,
 )
-from penstock.deploy.broker.security.sasl import AUTHENTICATE_SECONDS, LARGEST_UNAUTHENTICATED, Authentication, Sasl
+from penstock.deploy.broker.security.sasl import LARGEST_UNAUTHENTICATED, Authentication, Sasl
 from penstock.deploy.broker.security.tls import principal
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         self._authentication = authentication
         self._all, self._handlers = self._handlers, authentication.handlers
         self._largest = LARGEST_UNAUTHENTICATED
-        self._deadline = asyncio.get_running_loop().call_later(AUTHENTICATE_SECONDS, self._too_late)
+        self._deadline = asyncio.get_running_loop().call_later(sasl.seconds, self._too_late, sasl.seconds)
 
     def _accepted(self, name: str) -> None:
         self.client.principal = name
@@ -145,9 +145,9 @@ class Connection(asyncio.BufferedProtocol):
         self._smallest, self._largest = _SHORTEST, LARGEST_REQUEST
         log.debug("%s is %s", self.client.host, name)
 
-    def _too_late(self) -> None:
+    def _too_late(self, seconds: float) -> None:
         if not self._closed:
-            log.info("%s was not authenticated within %g s: closed", self.client.host, AUTHENTICATE_SECONDS)
+            log.info("%s was not authenticated within %g s: closed", self.client.host, seconds)
             self.close()
 
     def _handle_bare(self, message: memoryview, authentication: Authentication) -> None:
