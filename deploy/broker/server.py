@@ -25,6 +25,7 @@ from penstock.deploy.broker.protocol import (
     Handler,
     codec,
 )
+from penstock.deploy.broker.protocol.lengths import past_tagged
 from penstock.deploy.broker.security.sasl import LARGEST_UNAUTHENTICATED, Authentication, Sasl
 from penstock.deploy.broker.security.tls import principal
 
@@ -258,7 +259,7 @@ class Connection(asyncio.BufferedProtocol):
                 raise ValueError("truncated client id")
             self.client.id = str(name, "utf-8")
         if coder.tagged_request:
-            position = _skip_tagged(request, position)
+            position = past_tagged(request, position, {})  # none means anything to us
         body, _ = coder.read(request, position)
         return body
 
@@ -309,27 +310,3 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _skip_tagged(request: memoryview, position: int) -> int:
-    """Past the header's tagged fields, of which none means anything to us."""
-    count, position = _varint(request, position)
-    for _ in range(count):
-        _, position = _varint(request, position)
-        size, position = _varint(request, position)
-        position += size
-        if position > len(request):
-            raise ValueError("truncated tagged field")
-    return position
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    number = shift = 0
-    while shift < 35:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7
-    raise ValueError("a length of more than five bytes")
