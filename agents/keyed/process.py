@@ -16,7 +16,7 @@ from penstock.agents.event_time.clocks import OperatorClock
 from penstock.agents.event_time.results import Derived
 from penstock.agents.event_time.tables import table_by_time
 from penstock.agents.event_time.timed import TimedOperator, told
-from penstock.agents.failing.errors import RecordError, of_system
+from penstock.agents.failing.errors import RecordError
 from penstock.agents.failing.policies import FAIL
 from penstock.agents.keyed.process_context import ProcessContext, Timers
 from penstock.agents.keyed.row_keys import state_keys
@@ -59,15 +59,7 @@ class ProcessOperator(TimedOperator):
         try:
             return self._once(fn, *given)
         except Exception as exc:
-            why = exc
-        for _ in self.failures.waits(self.policy):
-            if of_system(why):
-                break
-            try:
-                return self._once(fn, *given)
-            except Exception as exc:
-                why = exc
-        raise why
+            return self.retried(self._once, (fn, *given), exc)
 
     def _once(self, fn: Callable[..., Any], *given: Any) -> list[Any]:
         context, parts = self._context, self._parts
