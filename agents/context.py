@@ -71,42 +71,46 @@ def bounds(spec: TableSpec, start: Any, end: Any, prefix: Any) -> tuple[bytes, b
     return first, last
 
 
-class GlobalView:
-    """Read access to a global table from an agent's body."""
+class RowsView:
+    """Dict access to the rows of a table from an agent's body."""
 
     def __init__(self, spec: TableSpec) -> None:
         self.spec = spec
 
-    def _rows(self) -> "GlobalRows":
-        return current(f"table {self.spec.name!r}").runtime.everywhere(self.spec)
+    def _rows(self) -> "GlobalRows | TablePartition":
+        """Those at hand."""
+        raise NotImplementedError
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The row of a key."""
         raw = self.spec.key.encode(key)
         row = self._rows().load((raw,))[raw]
-        return default if row is None else self.spec.view(row)
+        shown = None if row is None else self.spec.view(row)
+        return default if shown is None else shown
 
     def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
         """The (key, row) pairs within bounds, in the order of the encoded keys."""
         for raw, row in self._rows().items(*bounds(self.spec, start, end, prefix)):
-            yield self.spec.key.decode(raw), self.spec.view(row)
+            if (shown := self.spec.view(row)) is not None:
+                yield self.spec.key.decode(raw), shown
 
 
-class TableView:
-    """Dict access to a table from an agent's body: reads see what the body wrote, writes commit with the record."""
+class GlobalView(RowsView):
+    """Read access to a global table."""
+
+    def _rows(self) -> "GlobalRows":
+        return current(f"table {self.spec.name!r}").runtime.everywhere(self.spec)
+
+
+class TableView(RowsView):
+    """A table's rows of the partition at hand: reads see what the body wrote, writes commit with the record."""
 
     def __init__(self, spec: TableSpec, *, own: bool) -> None:
-        self.spec, self._own = spec, own
+        super().__init__(spec)
+        self._own = own
 
-    def _part(self) -> TablePartition:
+    def _rows(self) -> TablePartition:
         return current(f"table {self.spec.name!r}").part(self.spec, own=self._own)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        """The row of a key on the partition at hand."""
-        raw = self.spec.key.encode(key)
-        row = self._part().load((raw,))[raw]
-        shown = None if row is None else self.spec.view(row)
-        return default if shown is None else shown
 
     def put(self, key: Any, row: Any, ttl: Any = None) -> None:
         """Write the row of a key; None deletes it.
@@ -118,7 +122,7 @@ class TableView:
             what = f"table {self.spec.name!r} is read straight from topic {self.spec.source!r}"
             raise TypeError(f"{what}, which alone changes it; send the row to that topic")
         raw = self.spec.key.encode(key)
-        part, lives = self._part(), ttl_ms(ttl)
+        part, lives = self._rows(), ttl_ms(ttl)
         if isinstance(part, ExpiringPartition):
             part.renew(raw, lives)
         elif isinstance(part, StampedPartition | VersionedPartition):
@@ -132,9 +136,3 @@ class TableView:
             raise TypeError(f"rows of table {self.spec.name!r} do not expire; declare it with ttl=, or ttl=FOREVER")
         part.rows[raw] = row
         part.touch((raw,))
-
-    def items(self, start: Any = None, end: Any = None, prefix: Any = None) -> Iterator[tuple[Any, Any]]:
-        """The (key, row) pairs of the partition at hand within bounds, in the order of the encoded keys."""
-        for raw, row in self._part().items(*bounds(self.spec, start, end, prefix)):
-            if (shown := self.spec.view(row)) is not None:
-                yield self.spec.key.decode(raw), shown

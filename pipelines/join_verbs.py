@@ -11,7 +11,6 @@ from penstock.agents.joins.records import open_table
 from penstock.agents.joins.steps import Kind, StreamJoin
 from penstock.agents.joins.waiting import waiting_table
 from penstock.agents.location import caller
-from penstock.agents.windows.steps import Late
 from penstock.pipelines.annotations import MISSING, codec, given, label_of, returned
 from penstock.pipelines.table import Table
 from penstock.tables.join_window import JoinWindow
@@ -217,21 +216,3 @@ class JoinVerbs(Generic[K, V]):
             left=sides[0],
             right=sides[1],
         )
-
-
-def late_of(group: "Group", join: s.Step, side: int) -> "Stream[Any, Any]":
-    """The late records of a side of a join."""
-    from penstock.pipelines.stream import Stream
-
-    source = join.inputs[side]
-    step = Late(
-        inputs=(join,),
-        location=caller(),
-        errors=source.errors,
-        key_type=source.key_type,
-        value_type=source.value_type,
-        label=f"late of {getattr(join, 'name', '')!r} ({'right' if side else 'left'})",
-        side=side,
-    )
-    group.add(step)
-    return Stream(group, step)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.agents.joins.steps import LEFT, RIGHT
 from penstock.agents.steps import Step
-from penstock.pipelines.join_verbs import late_of
+from penstock.pipelines.late import late_of
 from penstock.pipelines.stream import Stream
 
 if TYPE_CHECKING:

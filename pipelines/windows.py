@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.location import caller
-from penstock.agents.windows.steps import Late, WindowAggregate
+from penstock.agents.windows.steps import WindowAggregate
 from penstock.pipelines.annotations import codec, given, label_of, python_type, returned
+from penstock.pipelines.late import late_of
 from penstock.pipelines.stream import Aggregated, Stream
 from penstock.pipelines.table import Table
 from penstock.tables.aggregates import Aggregation, Aggregator, Count, Fields, Fold
@@ -239,15 +240,5 @@ class WindowResults(Aggregated[Windowed[K], R], Generic[K, V, R]):
         too far ahead of the wall clock. Without it they are dropped; they are counted either way
         (`TopologyDriver.late`, and a line in the worker's log at most once a minute)."""
         if self._late is None:
-            source = self.step.inputs[0]
-            step = Late(
-                inputs=(self.step,),
-                location=caller(),
-                errors=source.errors,
-                key_type=source.key_type,
-                value_type=source.value_type,
-                label=f"late of {getattr(self.step, 'name', '')!r}",
-            )
-            self.group.add(step)
-            self._late = Stream(self.group, step)
+            self._late = late_of(self.group, self.step)
         return self._late

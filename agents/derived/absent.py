@@ -37,18 +37,13 @@ def _one(
     operator: Operator, block: Block, at: int, fn: Callable[..., Any], row: tuple[Any, ...], explain: Explain
 ) -> Any:
     try:
-        return fn(*row)
-    except Exception as exc:
-        why = exc
-    for _ in operator.failures.waits(operator.policy):
-        if of_system(why):
-            break
         try:
             return fn(*row)
         except Exception as exc:
-            why = exc
-    operator.failed(block, at, why, explain)
-    return None
+            return operator.retried(fn, row, exc)
+    except Exception as why:
+        operator.failed(block, at, why, explain)
+        return None
 
 
 def before_or_none(fn: Callable[..., Any], columns: Sequence[Sequence[Any]]) -> list[Any]:

@@ -8,7 +8,7 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
 from penstock.agents.failing.atomic import AtomicOperator
 from penstock.agents.failing.policies import FAIL
-from penstock.agents.keyed.row_keys import state_keys, storable
+from penstock.agents.keyed.row_keys import rows_kept, state_keys
 from penstock.agents.operators import Operator, Runtime
 from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.retractions import snapshot
@@ -87,10 +87,7 @@ class ChangedTableOperator(Operator):
         self.table = table
 
     def run(self, block: Block) -> None:
-        block, keys = state_keys(self, block)
-        if self.policy is not FAIL and self.table.source is None:
-            block = storable(self, block, self.table.row)
-            keys = block.raw_keys()  # type: ignore[assignment]
+        block, keys = rows_kept(self, block, self.table)
         if not keys:
             return
         values, stamps = block.values, block.timestamps()

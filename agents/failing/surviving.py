@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from operator import length_hint
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from penstock.agents.block import Block
 from penstock.agents.failing.errors import RecordError, of_system
 from penstock.agents.failing.failures import Explain, Failures
 from penstock.agents.failing.policies import FAIL, Policy, final
+
+T = TypeVar("T")
 
 
 class Surviving:
@@ -60,25 +62,31 @@ class Surviving:
                     raise StopIteration
             except Exception as exc:
                 at = count - length_hint(left) - 1
-                why: Exception | None = exc
+                why = exc
                 if again or explain == self.raised:
-                    why = self._again(fn, [column[at] for column in columns], out, exc)
-                if why is not None:
-                    self.failed(block, at, why, explain)
-                    bad.append(at)
+                    try:
+                        out.append(self.retried(fn, [column[at] for column in columns], exc))
+                        continue
+                    except Exception as last:
+                        why = last
+                self.failed(block, at, why, explain)
+                bad.append(at)
         return self.without(block, bad), out
 
-    def _again(self, fn: Callable[..., Any], given: list[Any], out: list[Any], exc: Exception) -> Exception | None:
-        """Try a user's function again where that is the policy; why it failed the last time, or None."""
+    def retried(self, fn: Callable[..., T], given: Sequence[Any], why: Exception) -> T:
+        """What a function gives that failed, when it is called again as often as the policy says.
+
+        Raises:
+            Exception: why it failed the last time; `why` where there is no other.
+        """
         for _ in self.failures.waits(self.policy):
-            if of_system(exc):
+            if of_system(why):
                 break
             try:
-                out.append(fn(*given))
-                return None
+                return fn(*given)
             except Exception as again:
-                exc = again
-        return exc
+                why = again
+        raise why
 
     def failed(self, block: Block, at: int, exc: Exception, explain: Explain) -> None:
         """A row failed: it takes the policy. Raises RecordError where that is to fail, and for a failure of the system,

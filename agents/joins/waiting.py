@@ -16,13 +16,14 @@ from penstock.agents.derived.versioned import AsOfJoinOperator
 from penstock.agents.event_time import timed
 from penstock.agents.event_time.clocks import OperatorClock
 from penstock.agents.event_time.results import Derived
+from penstock.agents.event_time.tables import table_by_time
 from penstock.agents.event_time.timed import TimedOperator
 from penstock.agents.failing.policies import FAIL
 from penstock.agents.operators import Runtime
-from penstock.tables.serdes import Serde, msgpack, serde_of, windowed
+from penstock.tables.serdes import Serde, msgpack
 from penstock.tables.specs import TableSpec
-from penstock.tables.timed import NEVER, TimedPartition, stamped
-from penstock.tables.windowed import Windowed, bounds, unpack, until
+from penstock.tables.timed import NEVER, TimedPartition
+from penstock.tables.windowed import bounds, unpack, until
 
 Headers = Sequence[tuple[str, bytes | None]]
 ALL = 2**31
@@ -63,16 +64,7 @@ def waiters(value: Serde[Any]) -> Serde[Any]:
 
 def waiting_table(name: str, value: Serde[Any]) -> TableSpec:
     """The table of the records that wait."""
-    state = waiters(value)
-    return TableSpec(
-        name=name,
-        key=windowed(serde_of(bytes)),
-        row=stamped(state),
-        view=lambda row: row.state,
-        key_type=Windowed[bytes],
-        value_type=tuple,
-        state=state,
-    )
+    return table_by_time(name, waiters(value), tuple)
 
 
 class WaitingJoinOperator(TimedOperator):

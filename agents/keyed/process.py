@@ -14,31 +14,24 @@ from penstock.agents.block import Block
 from penstock.agents.event_time import timed
 from penstock.agents.event_time.clocks import OperatorClock
 from penstock.agents.event_time.results import Derived
+from penstock.agents.event_time.tables import table_by_time
 from penstock.agents.event_time.timed import TimedOperator, told
-from penstock.agents.failing.errors import RecordError, of_system
+from penstock.agents.failing.errors import RecordError
 from penstock.agents.failing.policies import FAIL
 from penstock.agents.keyed.process_context import ProcessContext, Timers
 from penstock.agents.keyed.row_keys import state_keys
 from penstock.agents.keyed.steps import Process
 from penstock.agents.operators import Runtime
-from penstock.tables.serdes import Serde, serde_of, windowed
+from penstock.tables.serdes import Serde
 from penstock.tables.sets import MEMBER
 from penstock.tables.specs import TableSpec
-from penstock.tables.timed import NEVER, TimedPartition, stamped
-from penstock.tables.windowed import Windowed, unpack, until
+from penstock.tables.timed import NEVER, TimedPartition
+from penstock.tables.windowed import unpack, until
 
 
 def timer_table(name: str) -> TableSpec:
     """A table of timers."""
-    return TableSpec(
-        name=name,
-        key=windowed(serde_of(bytes)),
-        row=stamped(MEMBER),
-        view=lambda row: row.state,
-        key_type=Windowed[bytes],
-        value_type=bool,
-        state=MEMBER,
-    )
+    return table_by_time(name, MEMBER, bool)
 
 
 class ProcessOperator(TimedOperator):
@@ -66,15 +59,7 @@ class ProcessOperator(TimedOperator):
         try:
             return self._once(fn, *given)
         except Exception as exc:
-            why = exc
-        for _ in self.failures.waits(self.policy):
-            if of_system(why):
-                break
-            try:
-                return self._once(fn, *given)
-            except Exception as exc:
-                why = exc
-        raise why
+            return self.retried(self._once, (fn, *given), exc)
 
     def _once(self, fn: Callable[..., Any], *given: Any) -> list[Any]:
         context, parts = self._context, self._parts

@@ -4,8 +4,10 @@ from typing import Any
 
 from penstock.agents.block import Block
 from penstock.agents.failing.errors import RecordError
+from penstock.agents.failing.policies import FAIL
 from penstock.agents.operators import Operator
 from penstock.tables.serdes import Serde
+from penstock.tables.specs import TableSpec
 
 _NO_KEY = (
     "the record has no key, and this step keeps state by key",
@@ -43,3 +45,13 @@ def storable(operator: Operator, block: Block, row: Serde[Any]) -> Block:
             encode(value)
 
     return operator.survivors(block, encoded, (values,), explain)[0]
+
+
+def rows_kept(operator: Operator, block: Block, table: TableSpec) -> tuple[Block, list[bytes]]:
+    """The rows of a block that a table keeps the values of, and their keys; the others take the step's policy. One that
+    is read straight from its topic has the values as they came: they were decoded."""
+    block, keys = state_keys(operator, block)
+    if operator.policy is not FAIL and table.source is None:
+        block = storable(operator, block, table.row)
+        keys = block.raw_keys()  # type: ignore[assignment]
+    return block, keys

@@ -8,7 +8,7 @@ from penstock.agents.block import Block
 from penstock.agents.failing.errors import RecordError
 from penstock.agents.failing.folding import Guarded, fold
 from penstock.agents.failing.policies import FAIL
-from penstock.agents.keyed.row_keys import state_keys, storable
+from penstock.agents.keyed.row_keys import rows_kept, state_keys
 from penstock.agents.operators import Operator, Runtime, failed_at
 from penstock.tables.aggregates import Aggregation, FailedAt
 from penstock.tables.expiring import ExpiringPartition
@@ -48,10 +48,7 @@ class ToTableOperator(Operator):
         self.table = table
 
     def run(self, block: Block) -> None:
-        block, keys = state_keys(self, block)
-        if self.policy is not FAIL and self.table.source is None:
-            block = storable(self, block, self.table.row)
-            keys = block.raw_keys()  # type: ignore[assignment]
+        block, keys = rows_kept(self, block, self.table)
         if not keys:
             return
         part = self.runtime.table(self.table, block.batch.partition)

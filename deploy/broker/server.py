@@ -25,7 +25,8 @@ from penstock.deploy.broker.protocol import (
     Handler,
     codec,
 )
-from penstock.deploy.broker.security.sasl import AUTHENTICATE_SECONDS, LARGEST_UNAUTHENTICATED, Authentication, Sasl
+from penstock.deploy.broker.protocol.lengths import past_tagged
+from penstock.deploy.broker.security.sasl import LARGEST_UNAUTHENTICATED, Authentication, Sasl
 from penstock.deploy.broker.security.tls import principal
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class Connection(asyncio.BufferedProtocol):
         self._authentication = authentication
         self._all, self._handlers = self._handlers, authentication.handlers
         self._largest = LARGEST_UNAUTHENTICATED
-        self._deadline = asyncio.get_running_loop().call_later(AUTHENTICATE_SECONDS, self._too_late)
+        self._deadline = asyncio.get_running_loop().call_later(sasl.seconds, self._too_late, sasl.seconds)
 
     def _accepted(self, name: str) -> None:
         self.client.principal = name
@@ -145,9 +146,9 @@ class Connection(asyncio.BufferedProtocol):
         self._smallest, self._largest = _SHORTEST, LARGEST_REQUEST
         log.debug("%s is %s", self.client.host, name)
 
-    def _too_late(self) -> None:
+    def _too_late(self, seconds: float) -> None:
         if not self._closed:
-            log.info("%s was not authenticated within %g s: closed", self.client.host, AUTHENTICATE_SECONDS)
+            log.info("%s was not authenticated within %g s: closed", self.client.host, seconds)
             self.close()
 
     def _handle_bare(self, message: memoryview, authentication: Authentication) -> None:
@@ -258,7 +259,7 @@ class Connection(asyncio.BufferedProtocol):
                 raise ValueError("truncated client id")
             self.client.id = str(name, "utf-8")
         if coder.tagged_request:
-            position = _skip_tagged(request, position)
+            position = past_tagged(request, position, {})  # none means anything to us
         body, _ = coder.read(request, position)
         return body
 
@@ -309,27 +310,3 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _skip_tagged(request: memoryview, position: int) -> int:
-    """Past the header's tagged fields, of which none means anything to us."""
-    count, position = _varint(request, position)
-    for _ in range(count):
-        _, position = _varint(request, position)
-        size, position = _varint(request, position)
-        position += size
-        if position > len(request):
-            raise ValueError("truncated tagged field")
-    return position
-
-
-def _varint(data: memoryview, position: int) -> tuple[int, int]:
-    number = shift = 0
-    while shift < 35:
-        byte = data[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7
-    raise ValueError("a length of more than five bytes")

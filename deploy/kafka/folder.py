@@ -2,41 +2,27 @@
 
 import base64
 import contextlib
-import fcntl
-import os
 import shutil
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from penstock.deploy.kafka.jars import KafkaUnavailable
+from penstock.deploy.locked_folder import LockedFolder
 
-_TEMPORARY = "penstock-kafka-"  # how the temporary folders' names begin
 
-
-class DataFolder:
-    """A data folder that is ours, locked for as long as a process has `lock` open: we, or the Java we hand it to.
-
-    Args:
-        given: the folder, made if need be; None for a temporary one, which `release` removes.
+class DataFolder(LockedFolder):
+    """A Kafka server's data folder.
 
     Raises:
         KafkaUnavailable: another server uses the folder.
     """
 
+    prefix = "penstock-kafka-"
+
     def __init__(self, given: Path | None) -> None:
-        self._temporary = given is None
-        if given is None:
-            _sweep()
-            unlocked = Path(tempfile.mkdtemp(prefix=f".{_TEMPORARY}"))
-            self.lock = _lock(unlocked)
-            self.path = unlocked.rename(unlocked.with_name(unlocked.name[1:]))  # so a sweep never sees it unlocked
-        else:
-            given.mkdir(parents=True, exist_ok=True)
-            self.lock = _lock(given)
-            self.path = given
+        super().__init__(given)
         self.log = self.path / "server.log"
         self.out = self.path / "server.out"
         self.tmp = self.path / "tmp"
@@ -100,11 +86,9 @@ class DataFolder:
                 texts.append(file.read_text(encoding="utf-8", errors="replace"))
         return _last_lines("".join(texts))
 
-    def release(self) -> None:
-        """Give it back: unlock it, or remove it where it is temporary."""
-        if self._temporary:
-            shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self.lock)
+    def in_use(self, folder: Path, holder: str) -> Exception:
+        """See `LockedFolder.in_use`: a Java that has it did not write there who it is."""
+        return KafkaUnavailable(f"another Kafka server uses {folder}")
 
     def _run_tool(self, tool: Sequence[str], properties: Mapping[str, str], cluster_id: str) -> None:
         config = self.path / "format.properties"
@@ -143,26 +127,6 @@ def _write_properties(path: Path, properties: Mapping[str, str]) -> None:
 
 def _last_lines(text: str) -> str:
     return "\n".join([line for line in text.splitlines() if not line.startswith("\tat ")][-20:])
-
-
-def _lock(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise KafkaUnavailable(f"another Kafka server uses {folder}") from None
-    return descriptor
-
-
-def _sweep() -> None:
-    """Remove the temporary folders whose owners were killed: those are unlocked."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(OSError, KafkaUnavailable):
-            if not folder.is_symlink() and folder.stat().st_uid == os.getuid():
-                descriptor = _lock(folder)
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(descriptor)
 
 
 def random_id() -> str:

@@ -1,108 +1,36 @@
-"""Serdes: every kind of type there and back, deterministic, and clear about types that have none."""
+"""Serdes: every kind of type there and back, deterministic, and clear about what does not fit."""
 
 import collections.abc
-import enum
 import sys
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
-import faust
 import msgspec
-import pydantic
 import pytest
-from faust.models.fields import IntegerField
 from hypothesis import given
 from hypothesis import strategies as st
 from typing_extensions import TypeAliasType
 
-from penstock.tables.serdes import INT32, INT64, Serde, UnknownType, fields_of, json, msgpack, serde_of
-
-T = TypeVar("T")
-
-
-class Flight(msgspec.Struct):
-    carrier: str
-    dep_delay: float | None = None
-    stops: list[str] = []
-
-
-class Opened(msgspec.Struct, tag="opened"):
-    gate: str
-
-
-class Closed(msgspec.Struct, tag="closed"):
-    gate: str
-    at: datetime
-
-
-class Page(msgspec.Struct, Generic[T]):
-    rows: list[T]
-
-
-@dataclass
-class Weather:
-    origin: str
-    temp: float = 0.0
-
-
-class Airport(TypedDict):
-    faa: str
-    alt: int
-
-
-class Point(NamedTuple):
-    lat: float
-    lon: float = 0.0
-
-
-class Cause(enum.Enum):
-    CARRIER = "carrier"
-    WEATHER = "weather"
-
-
-class Seat(pydantic.BaseModel):
-    row: int = pydantic.Field(ge=1)
-    letter: str = pydantic.Field("A", alias="seatLetter")
-
-
-@pydantic.dataclasses.dataclass
-class Crew:
-    name: str
-
-
-class Item(faust.Record):
-    sku: str
-    count: int = 1
-
-
-class Order(faust.Record, coerce=True):
-    id: str
-    items: list[Item]
-    at: datetime | None = None
-
-
-class Renamed(faust.Record):
-    count: int = IntegerField(input_name="n", output_name="n", required=True)
-
-
-class Unannounced(faust.Record, include_metadata=False):
-    sku: str
-
-
-class Pickled(faust.Record, serializer="pickle"):
-    sku: str
-
-
-class WithModels(msgspec.Struct):
-    seats: list[Seat]
-    item: Item
-
-
-Carrier = NewType("Carrier", str)
+from penstock.tables.serdes import INT32, INT64, Serde, json, msgpack, serde_of
+from tests.unit.codable import (
+    Airport,
+    Carrier,
+    Cause,
+    Closed,
+    Crew,
+    Flight,
+    Opened,
+    Order,
+    Page,
+    Point,
+    Seat,
+    Unannounced,
+    Weather,
+    WithModels,
+)
 
 KINDS: list[tuple[object, str, Any, bytes]] = [
     (str, "str", "Malmö", "Malmö".encode()),
@@ -305,120 +233,6 @@ def test_what_does_not_encode(tp: object, value: Any, error: type[Exception]) ->
 def test_what_does_not_decode_is_a_value_error(tp: object, data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - each library has its own words
         serde_of(tp).decode(data)
-
-
-class Plain:
-    pass
-
-
-class Holder(msgspec.Struct):
-    plain: list[Plain]
-
-
-class Dangling(msgspec.Struct):
-    other: "Nowhere"  # type: ignore[name-defined] # noqa: F821
-
-
-class Abstract(faust.Record, abstract=True):
-    pass
-
-
-@pytest.mark.parametrize("factory", [serde_of, json, msgpack])
-@pytest.mark.parametrize(
-    ("tp", "text"),
-    [
-        (Plain, r"^Plain has no serde: it is a plain class.* Declare a msgspec.Struct, .* or pass a Serde\("),
-        (Holder, r"^Holder has no serde: Holder\.plain\[\] is Plain, a plain class"),
-        (dict[str, Plain], r"^dict\[str, Plain\] has no serde"),
-        (lambda value: value, r"it is a function, not a type"),
-        (Callable[[int], int], r"^Callable"),
-        (T, r"^T has no serde: it stands for a type that is not known here"),
-        (None, r"^None has no serde: null is all it could hold"),
-        (type(None), r"^None has no serde"),
-        ("Flight", r"^'Flight' has no serde: it is a text\. Give the type itself"),
-        (3, r"^3 has no serde"),
-        ([], r"^\[\] has no serde"),
-        ({"a": int}, r"has no serde"),
-        (Dangling, r"^Dangling has no serde: .*Nowhere"),
-        (str | bytes | int, r"more than one str-like type"),
-        (Flight | Weather, r"has no serde"),
-        (complex, r"^complex has no serde"),
-    ],
-)
-def test_types_without_a_serde(factory: Callable[[object], Serde[Any]], tp: object, text: str) -> None:
-    with pytest.raises(UnknownType, match=text):
-        factory(tp)
-
-
-def test_records_that_are_not_finished_have_no_serde() -> None:
-    class Late(faust.Record, lazy_creation=True):
-        x: int
-
-    class Forward(pydantic.BaseModel):
-        other: "Nowhere"  # type: ignore[name-defined] # noqa: F821
-
-    for tp, advice in ((Abstract, "concrete"), (Late, "make_final"), (Forward, "model_rebuild")):
-        with pytest.raises(UnknownType, match=advice):
-            serde_of(tp)
-
-
-# ---- Faust itself on the other side
-
-
-ORDER = Order(id="o-1", items=[Item("a"), Item("b", 2)], at=datetime(2013, 1, 1, 5, 4, tzinfo=UTC))
-
-
-@pytest.mark.parametrize(
-    "value", [ORDER, Item("a"), Renamed(count=3), Unannounced("s"), Pickled("s")], ids=lambda v: type(v).__name__
-)
-@pytest.mark.filterwarnings("ignore::faust.exceptions.SecurityWarning")
-def test_faust_and_we_read_what_the_other_writes(value: Any) -> None:
-    serde = serde_of(type(value))
-    assert serde.encode(value) == value.dumps(serializer=value._options.serializer or "json")
-    assert serde.decode(value.dumps(serializer=value._options.serializer or "json")) == value
-    assert type(value).loads(serde.encode(value), serializer="json") == value
-
-
-def test_nested_records_and_models_come_back_as_such() -> None:
-    back = serde_of(Order).decode(serde_of(Order).encode(ORDER))
-    assert [type(item) for item in back.items] == [Item, Item]
-    held = WithModels([Seat(row=2)], Item("a"))
-    for serde in (serde_of(WithModels), msgpack(WithModels)):
-        assert serde.decode(serde.encode(held)) == held
-
-
-def test_a_namespace_that_is_not_known_here_is_no_obstacle() -> None:
-    assert serde_of(Item).decode(b'{"sku":"a","__faust":{"ns":"another.app.Item"}}') == Item("a")
-
-
-# ---- fields_of
-
-
-@pytest.mark.parametrize(
-    ("tp", "fields"),
-    [
-        (Flight, {"carrier": str, "dep_delay": float | None, "stops": list[str]}),
-        (Flight | None, {"carrier": str, "dep_delay": float | None, "stops": list[str]}),
-        (Page[int], {"rows": list[int]}),
-        (Weather, {"origin": str, "temp": float}),
-        (Airport, {"faa": str, "alt": int}),
-        (Point, {"lat": float, "lon": float}),
-        (Seat, {"row": int, "letter": str}),
-        (Crew, {"name": str}),
-        (Item, {"sku": str, "count": int}),
-        (Dangling, {"other": Any}),
-    ],
-)
-def test_fields(tp: object, fields: dict[str, object]) -> None:
-    assert fields_of(tp) == fields
-    assert list(fields_of(tp) or ()) == list(fields)
-
-
-@pytest.mark.parametrize(
-    "tp", [dict, dict[str, int], Any, object, int, str, Opened | Closed, Plain, None, T, 3, "Flight", Abstract, tuple]
-)
-def test_no_known_fields(tp: object) -> None:
-    assert fields_of(tp) is None
 
 
 def test_neither_faust_nor_pydantic_is_imported() -> None:

@@ -8,7 +8,7 @@ function of the request and a position, which returns the position behind; a wal
 
 import dataclasses
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from penstock.deploy.broker.protocol.encoders import SchemaField, schema_field
@@ -38,7 +38,7 @@ class _Source:
             "WrongLength": WrongLength,
             "int16": struct.Struct(">h").unpack_from,
             "int32": struct.Struct(">i").unpack_from,
-            "tagged": _tagged,
+            "tagged": past_tagged,
             "unsigned": unsigned,
         }
         self.functions: list[str] = []
@@ -105,7 +105,8 @@ def _skip(width: int) -> list[str]:
     return [f"at += {width}"] if width else []
 
 
-def _tagged(data: memoryview, at: int, known: dict[int, Walk]) -> int:
+def past_tagged(data: memoryview, at: int, known: Mapping[int, Walk]) -> int:
+    """The position behind tagged fields, of which the known ones are walked. Raises WrongLength."""
     count, at = unsigned(data, at)
     for _ in range(count):
         tag, at = unsigned(data, at)
@@ -119,7 +120,7 @@ def _tagged(data: memoryview, at: int, known: dict[int, Walk]) -> int:
 
 
 def unsigned(data: memoryview, at: int) -> tuple[int, int]:
-    """An unsigned varint of at most five bytes, and the position behind it."""
+    """An unsigned varint of at most five bytes, and the position behind it. Raises WrongLength."""
     number = shift = 0
     while shift < 35:
         byte = data[at]

@@ -27,7 +27,7 @@ LARGEST_UNAUTHENTICATED = 512 * 1024
 """Bytes of a request before authentication: Kafka's sasl.server.max.receive.size."""
 
 AUTHENTICATE_SECONDS = 30.0
-"""A connection that is not authenticated by then is closed."""
+"""A connection that is not authenticated by then is closed, unless its listener's `Sasl` says otherwise."""
 
 REFUSED_AFTER = 0.1
 """Seconds before a failure is told: Kafka's connection.failed.authentication.delay.ms."""
@@ -42,10 +42,11 @@ def _threads() -> ThreadPoolExecutor:
 
 @dataclass(frozen=True, slots=True)
 class Sasl:
-    """What a listener demands: one of these mechanisms, by one of these users."""
+    """What a listener demands: one of these mechanisms, by one of these users, within so many seconds."""
 
     mechanisms: Sequence[str]
     credentials: "Credentials"
+    seconds: float = AUTHENTICATE_SECONDS
     threads: ThreadPoolExecutor = field(default_factory=_threads)
 
 

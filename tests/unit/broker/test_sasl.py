@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from penstock.deploy.broker.broker import Broker, Settings
 from penstock.deploy.broker.protocol import SERVED, ApiKey
 from penstock.deploy.broker.security import Credentials, Sasl, users_file
 from penstock.deploy.broker.security.credentials import add_user
-from penstock.deploy.broker.security.sasl import LARGEST_UNAUTHENTICATED, REFUSED_AFTER
+from penstock.deploy.broker.security.sasl import AUTHENTICATE_SECONDS, LARGEST_UNAUTHENTICATED, REFUSED_AFTER
 from tests.unit.broker.defects import none_logged
 
 LIMIT = 20.0
@@ -99,38 +100,47 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
-@pytest.fixture(scope="module")
-def broker(loop: asyncio.AbstractEventLoop, data: Path) -> Iterator[Broker]:
-    sasl = Sasl(("SCRAM-SHA-256", "PLAIN"), Credentials(users_file(data)))
+@contextmanager
+def demanding(loop: asyncio.AbstractEventLoop, data: Path, seconds: float = AUTHENTICATE_SECONDS) -> Iterator[Broker]:
+    """A broker that wants SASL, within so many seconds."""
+    sasl = Sasl(("SCRAM-SHA-256", "PLAIN"), Credentials(users_file(data)), seconds)
 
     async def start() -> Broker:
         return Broker(Settings(data, "127.0.0.1", 9092, protocol="SASL_PLAINTEXT", sasl=sasl))
 
     started = loop.run_until_complete(start())
-    yield started
-    loop.run_until_complete(started.close())
+    try:
+        yield started
+    finally:
+        loop.run_until_complete(started.close())
+
+
+@pytest.fixture(scope="module")
+def broker(loop: asyncio.AbstractEventLoop, data: Path) -> Iterator[Broker]:
+    with demanding(loop, data) as started:
+        yield started
+
+
+async def serve(broker: Broker, scenario: Scenario) -> None:
+    """A scenario with connections to a broker."""
+    server = await asyncio.get_running_loop().create_server(broker.connection, "127.0.0.1", 0)
+    peers: list[Peer] = []
+
+    async def connect() -> Peer:
+        peers.append(Peer(*await asyncio.open_connection(*server.sockets[0].getsockname())))
+        return peers[-1]
+
+    try:
+        await scenario(connect)
+    finally:
+        for peer in peers:
+            peer.writer.close()
+        server.close()
 
 
 @pytest.fixture
 def run(loop: asyncio.AbstractEventLoop, broker: Broker) -> Callable[[Scenario], None]:
-    """Runs a scenario with connections to a broker that wants SASL."""
-
-    async def serve(scenario: Scenario) -> None:
-        server = await loop.create_server(broker.connection, "127.0.0.1", 0)
-        peers: list[Peer] = []
-
-        async def connect() -> Peer:
-            peers.append(Peer(*await asyncio.open_connection(*server.sockets[0].getsockname())))
-            return peers[-1]
-
-        try:
-            await scenario(connect)
-        finally:
-            for peer in peers:
-                peer.writer.close()
-            server.close()
-
-    return lambda scenario: loop.run_until_complete(serve(scenario))
+    return lambda scenario: loop.run_until_complete(serve(broker, scenario))
 
 
 def test_plain(run: Any, broker: Broker) -> None:
@@ -236,9 +246,7 @@ def test_a_large_request_ends_it(run: Any) -> None:
     run(scenario)
 
 
-def test_there_is_a_time_for_it(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.deploy.broker.server.AUTHENTICATE_SECONDS", 0.05)
-
+def test_there_is_a_time_for_it(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     async def scenario(connect: Any) -> None:
         idle, half, known = await connect(), await connect(), await connect()
         await known.handshake("PLAIN")
@@ -248,7 +256,9 @@ def test_there_is_a_time_for_it(run: Any, monkeypatch: pytest.MonkeyPatch) -> No
         assert await half.answer() == b""
         assert await known.metadata(), "who is in stays"
 
-    run(scenario)
+    add_user(users_file(tmp_path), "alice", "secret", iterations=4096)
+    with demanding(loop, tmp_path, seconds=0.5) as hasty:
+        loop.run_until_complete(serve(hasty, scenario))
 
 
 def test_bare_messages_of_old_clients(run: Any) -> None:
@@ -326,7 +336,8 @@ def test_random_requests_authenticate_nobody(
         assert set(names[:-1]) <= {"User:ANONYMOUS"}
         known.writer.close()
         await known.writer.wait_closed()
-        while any(each.client.principal == "User:alice" for each in broker._connections):  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        async with asyncio.timeout(LIMIT):
+            while any(each.client.principal == "User:alice" for each in broker._connections):  # noqa: ASYNC110
+                await asyncio.sleep(0)
 
     run(scenario)
