@@ -7,11 +7,6 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import CloseReason
 
 
-READ_AHEAD_BYTES = 64 << 20
-"""What a connection takes of an answer before anybody asks for it: all of it. asyncio's 64 kB stop and start the reading
-of a large answer at each piece."""
-
-
 class SteadyClient(AIOKafkaClient):  # type: ignore[misc]
     """A client to whom a connection that has just ended is a connection error, as it is with asyncio's transports.
 
@@ -19,12 +14,6 @@ class SteadyClient(AIOKafkaClient):  # type: ignore[misc]
     reading task has run, a moment later. A request sent in between ended the fetching or the sending task for good: a
     worker that read nothing any more, or failed.
     """
-
-    async def _get_conn(self, node_id: int, **given: Any) -> Any:
-        connection = await super()._get_conn(node_id, **given)
-        if connection is not None and connection._reader is not None:
-            connection._reader._limit = READ_AHEAD_BYTES
-        return connection
 
     async def send(self, node_id: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
         """See aiokafka."""
