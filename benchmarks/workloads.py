@@ -52,14 +52,12 @@ _ALL = (
         "stateless",
         "decode, filter, map, encode, produce",
         (*_LOOPS, c.PENSTOCK_ALO, c.STREAMS, c.STREAMS_EOS, c.BYTEWAX, c.QUIX, c.FAUST),
-        records=2 * MILLION,
     ),
     Workload(
         "keyed",
         "count and sum per key in RocksDB with a changelog, every update sent on",
         (*_LOOPS, c.PENSTOCK_ALO, c.STREAMS, c.STREAMS_EOS, c.BYTEWAX_KEYED, c.QUIX, c.FAUST),
         program="keyed",
-        records=2 * MILLION,
     ),
     Workload(
         "rekey",

@@ -51,6 +51,8 @@ def break_off(bootstrap: str) -> None:
             connection.sendall(half)
             if number % 2:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with connect(bootstrap) as behind:
+        assert answered(behind)  # so all of those were let in
 
 
 def test_requests_that_stop_in_the_middle_keep_nothing(tmp_path: Path) -> None:
