@@ -176,12 +176,18 @@ class _Pieces:
             again = self.tried(at, at + 1)
             if again is None:
                 return
-            failed = again
-            if (cause := failed.__cause__) is not None and of_system(cause):
+            failed, again = again, None  # of one that was tried again nothing is left: see Surviving.retried
+            if failed.__cause__ is not None and of_system(failed.__cause__):
                 raise failed
         if final(step.policy) is FAIL:
             raise failed
         block, row = self._place(at)
-        error = failed
-        step.failures.take(step.where, step.policy, block, row, error, lambda *_: error)
+        step.failures.take(step.where, step.policy, block, row, failed, _itself)
+        del failed
         self._left_out(at)
+
+
+def _itself(block: Block, at: int, exc: Exception) -> RecordError:
+    """What failed says so already."""
+    assert isinstance(exc, RecordError)
+    return exc

@@ -135,12 +135,15 @@ class Guarded:
         why: Exception,
     ) -> Exception | None:
         """Try one record again where that is the policy; why it failed the last time, or None."""
-        for _ in self._step.failures.waits(self._step.policy):
-            if of_system(why):
-                break
-            try:
-                results += self._piece(keys, values, stamps, at, at + 1)
-                return None
-            except FailedAt as failed:
-                why = failed.why
-        return why
+        try:
+            for _ in self._step.failures.waits(self._step.policy):
+                if of_system(why):
+                    break
+                try:
+                    results += self._piece(keys, values, stamps, at, at + 1)
+                    return None
+                except FailedAt as failed:
+                    why = failed.why
+            return why
+        finally:
+            del why  # see Surviving.retried

@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 from penstock.agents.block import Block
 from penstock.agents.failing.errors import RecordError, of_system
 from penstock.agents.failing.failures import Explain, Failures
-from penstock.agents.failing.policies import FAIL, Policy, final
+from penstock.agents.failing.policies import FAIL, Policy, Retry, final
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class Surviving:
             except Exception as exc:
                 at = count - length_hint(left) - 1
                 why = exc
-                if again or explain == self.raised:
+                if isinstance(self.policy, Retry) and (again or explain == self.raised):
                     try:
                         out.append(self.retried(fn, [column[at] for column in columns], exc))
                         continue
@@ -71,6 +71,7 @@ class Surviving:
                         why = last
                 self.failed(block, at, why, explain)
                 bad.append(at)
+                del why  # it refers to this call, and so to the batch: a worker seldom collects such garbage
         return self.without(block, bad), out
 
     def retried(self, fn: Callable[..., T], given: Sequence[Any], why: Exception) -> T:
@@ -79,14 +80,17 @@ class Surviving:
         Raises:
             Exception: why it failed the last time; `why` where there is no other.
         """
-        for _ in self.failures.waits(self.policy):
-            if of_system(why):
-                break
-            try:
-                return fn(*given)
-            except Exception as again:
-                why = again
-        raise why
+        try:
+            for _ in self.failures.waits(self.policy):
+                if of_system(why):
+                    break
+                try:
+                    return fn(*given)
+                except Exception as again:
+                    why = again
+            raise why
+        finally:
+            del why  # which refers to this call, and so to the batch: a worker seldom collects such garbage
 
     def failed(self, block: Block, at: int, exc: Exception, explain: Explain) -> None:
         """A row failed: it takes the policy. Raises RecordError where that is to fail, and for a failure of the system,
