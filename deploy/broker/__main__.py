@@ -3,12 +3,14 @@
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from penstock.deploy.broker.server import bind
 log = logging.getLogger("penstock.broker")
 
 _BACKLOG = 512  # connections that may wait to be accepted
+VACATED_SECONDS = 1.0
+"""For which a port is waited for that our parent keeps for us: a process of the broker that was killed a moment ago can
+still have it."""
 
 
 class _Refused(Exception):
@@ -115,7 +120,7 @@ def _run(options: argparse.Namespace) -> None:
 async def _serve(options: argparse.Namespace) -> None:
     data = options.data.absolute()
     listener = _listener(options, data)
-    listening = _bound(listener.address)
+    listening = await _bound(listener.address, VACATED_SECONDS if options.child is not None else 0.0)
     port = listening.getsockname()[1]
     host, told = listener.clients_find(port)
     broker = Broker(
@@ -158,11 +163,16 @@ def _listener(options: argparse.Namespace, data: Path) -> Listener:
     return Listener.of(Wanted(**wanted), data)
 
 
-def _bound(address: Address) -> socket.socket:
-    try:
-        return bind(*address)
-    except OSError as error:
-        raise _Refused(f"cannot listen on {address_text(*address)}: {error.strerror or error}") from error
+async def _bound(address: Address, patience: float) -> socket.socket:
+    """A socket there. One that is taken is asked for again for so many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return bind(*address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                raise _Refused(f"cannot listen on {address_text(*address)}: {error.strerror or error}") from error
+        await asyncio.sleep(0.05)
 
 
 def _tell(listener: Listener, port: int, data: Path) -> None:
