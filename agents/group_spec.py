@@ -47,10 +47,6 @@ class GroupSpec:
     together: tuple[tuple[str, tuple[str, ...]], ...] = ()
     errors: Policy = FAIL
 
-    def stage_of(self, topic: str) -> StageSpec:
-        """The stage that reads a topic."""
-        return next(stage for stage in self.stages if topic in stage.topics)
-
     def changelog(self, table: TableSpec) -> str:
         """Name of a table's changelog topic."""
         return table.changelog(self.app_id)

@@ -64,27 +64,26 @@ class RocksStore:
     """
 
     __slots__ = (
-        "_changing", "_db", "_loaded", "_loading", "_marks", "_meta", "_open", "_position", "_read_only", "_scans",
-        "_unsettled", "path",
+        "_changing", "_db", "_loaded", "_loading", "_marks", "_meta", "_open", "_position", "_scans", "path",
     )  # fmt: skip
 
     def __init__(
         self, path: Path, db: Rdict, position: int, marks: Marks, open_again: "Callable[[bool], Opened] | None" = None
     ) -> None:
-        self.path, self._open, self._read_only = path, open_again, open_again is None
+        self.path, self._open = path, open_again  # no way to open it again: for reading alone
         self._db: Rdict | None = db
         self._meta, self._marks = db.get_column_family_handle(META), marks
         self._position = position
         self._scans: WeakSet[Scan] = WeakSet()
-        self._unsettled = self._loading = self._changing = False
-        self._loaded = 0
+        self._loading = self._changing = False
+        self._loaded = 0  # writes since the last `settle` that are not in RocksDB's log
 
     def __repr__(self) -> str:
         return f"<RocksStore {self.path}>"
 
     def _failed(self, exc: Exception) -> StoreError:
         error = failed(self.path, exc)
-        return error if self._read_only else note_corrupt(error)
+        return error if self._open is None else note_corrupt(error)
 
     def _live(self) -> Rdict:
         if self._db is None:
@@ -150,7 +149,7 @@ class RocksStore:
 
     def write(self, rows: Changes, position: int, marks: Changes = ()) -> None:
         """See `Store.write`."""
-        if self._unsettled:
+        if self._loaded:
             # A logged write behind unlogged ones would bring back its position after a crash, and not their rows.
             self.settle()
         self._commit(*self._batch(rows, marks), position)
@@ -173,16 +172,15 @@ class RocksStore:
             self._flush()
             self._change(loading=True)
         db, batch = self._batch(rows, marks)
-        self._unsettled = True
-        self._loaded += len(batch)
+        self._loaded += len(batch) + 1  # and the position
         self._commit(db, batch, position, _UNLOGGED)
 
     def settle(self) -> None:
         """See `Store.settle`. A scan of a store that was filled meanwhile ends, as if the store were closed."""
         self._live()
-        if self._unsettled:
+        if self._loaded:
             self._flush()
-            self._unsettled, self._loaded = False, 0
+            self._loaded = 0
         if self._loading:
             self._change(loading=False)
 

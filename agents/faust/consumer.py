@@ -156,7 +156,7 @@ class BatchConsumer(GroupConsumer):
                 f"{self.app.conf.id} stands at {expected}. If retention deleted what lies between, reset its offset"
             )
         self._read_offset[tp] = batch.next
-        self.app.monitor.track_tp_end_offset(tp, self.highwater(tp) or 0)
+        self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
         return True
 
 

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition, errors
 
+from penstock.agents.faust.primitives import INT16, INT32, text
+from penstock.agents.faust.protocol import KAFKA_2_5, require
+
 _API_KEY, VERSION = 1, 11
-_HEADER = Struct(">hhih")
-_NUMBER, _SHORT = Struct(">i"), Struct(">h")
+_HEADER = Struct(">hhi")
 _HEAD = Struct(">iiiibiii")
 _ASKED = Struct(">iiqqi")
 _ANSWER = Struct(">ihii")
@@ -25,7 +27,7 @@ _RECORDS = Struct(">ii")
 NOBODY, NO_SESSION, UNKNOWN = -1, (0, -1), -1
 """A reader is no replica, asks outside of fetch sessions, and knows neither leader epochs nor where a log starts."""
 
-_NO_TOPICS_FORGOTTEN_NO_RACK = _NUMBER.pack(0) + _SHORT.pack(0)
+_NO_TOPICS_FORGOTTEN_NO_RACK = INT32.pack(0) + text("")
 
 
 class Fetched(NamedTuple):
@@ -34,10 +36,8 @@ class Fetched(NamedTuple):
     tp: TopicPartition
     code: int
     """Kafka's error code; 0 where all is well."""
-    high: int
-    """Where the log ends."""
     stable: int
-    """Where it ends for readers of committed records."""
+    """Where the log ends for readers of committed records."""
     aborted: list[tuple[int, int]]
     """(producer id, first offset) of aborted transactions that reach into the records."""
     records: memoryview
@@ -73,20 +73,20 @@ class FetchAnswer:
             raise errors.for_code(code)
         found, at = [], 4 + _ANSWER.size
         for _ in range(topics):
-            (size,) = _SHORT.unpack_from(data, at)
+            (size,) = INT16.unpack_from(data, at)
             topic = data[at + 2 : at + 2 + size].decode()
             at += 2 + size
-            (partitions,) = _NUMBER.unpack_from(data, at)
+            (partitions,) = INT32.unpack_from(data, at)
             at += 4
             for _ in range(partitions):
-                partition, code, high, stable, _, count = _PARTITION.unpack_from(data, at)
+                partition, code, _, stable, _, count = _PARTITION.unpack_from(data, at)
                 at += _PARTITION.size
                 aborted = [_ABORTED.unpack_from(data, at + 16 * number) for number in range(count)]
                 at += 16 * len(aborted)
                 _, size = _RECORDS.unpack_from(data, at)
                 at += _RECORDS.size
                 end = at + max(size, 0)
-                found.append(Fetched(TopicPartition(topic, partition), code, high, stable, aborted, view[at:end]))
+                found.append(Fetched(TopicPartition(topic, partition), code, stable, aborted, view[at:end]))
                 at = end
         return found
 
@@ -121,21 +121,16 @@ class FetchRequest:
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> "FetchRequest":
         """Itself. Raises IncompatibleBrokerVersion where the broker does not speak its version."""
-        oldest, newest = versions.get(_API_KEY, (-1, -1))
-        if not oldest <= VERSION <= newest:
-            raise errors.IncompatibleBrokerVersion(
-                f"Fetch v{VERSION} is needed, the broker offers v{oldest} to v{newest}: use Kafka 2.5 or later"
-            )
+        require(_API_KEY, VERSION, versions, f"Fetch v{VERSION} is needed", KAFKA_2_5)
         return self
 
     def build_request_header(self, correlation_id: int, client_id: str) -> _Encoded:
         """The header that goes before the request."""
-        name = client_id.encode()
-        return _Encoded(_HEADER.pack(_API_KEY, VERSION, correlation_id, len(name)) + name)
+        return _Encoded(_HEADER.pack(_API_KEY, VERSION, correlation_id) + text(client_id))
 
     def parse_response_header(self, buffer: BytesIO) -> _Correlation:
         """The header of its answer."""
-        return _Correlation(*_NUMBER.unpack(buffer.read(4)))
+        return _Correlation(*INT32.unpack(buffer.read(4)))
 
     def encode(self) -> bytes:
         """The request's bytes."""
@@ -144,8 +139,7 @@ class FetchRequest:
             _HEAD.pack(NOBODY, self._wait_ms, self._least, self.MOST_BYTES, self._committed, *NO_SESSION, len(topics))
         ]
         for name, asked in topics:
-            raw = name.encode()
-            parts += (_SHORT.pack(len(raw)), raw, _NUMBER.pack(len(asked)))
+            parts += (text(name), INT32.pack(len(asked)))
             parts += [_ASKED.pack(tp.partition, UNKNOWN, at, UNKNOWN, self._most) for tp, at in asked]
         parts.append(_NO_TOPICS_FORGOTTEN_NO_RACK)
         return b"".join(parts)

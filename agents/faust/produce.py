@@ -7,16 +7,10 @@ from typing import Any
 from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.protocol import produce as stock
 
+from penstock.agents.faust.primitives import INT32, text
+
 _HEAD = Struct(">hii")
 _PARTITION = Struct(">ii")
-_NUMBER, _SHORT = Struct(">i"), Struct(">h")
-
-
-def _text(text: str | None) -> bytes:
-    if text is None:
-        return b"\xff\xff"
-    raw = text.encode()
-    return _SHORT.pack(len(raw)) + raw
 
 
 class _Joined:
@@ -31,11 +25,11 @@ class _Joined:
     def encode(self) -> bytes:
         """The request's bytes."""
         parts: list[bytes | bytearray] = [
-            _text(self.transactional_id),
+            text(self.transactional_id),
             _HEAD.pack(self.required_acks, self.timeout, len(self.topics)),
         ]
         for topic, partitions in self.topics:
-            parts += (_text(topic), _NUMBER.pack(len(partitions)))
+            parts += (text(topic), INT32.pack(len(partitions)))
             for partition, records in partitions:
                 parts += (_PARTITION.pack(partition, len(records)), records)
         return b"".join(parts)

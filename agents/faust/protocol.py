@@ -7,7 +7,7 @@ where the broker is of Kafka 2.8 or later.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import errors
 from aiokafka.protocol.api import Request, RequestStruct, Response
@@ -22,6 +22,8 @@ from aiokafka.protocol.types import (
     String,
     TaggedFields,
 )
+
+T = TypeVar("T", bound=RequestStruct)
 
 _TEXT = CompactString("utf-8")
 _PLAIN = String("utf-8")
@@ -239,20 +241,41 @@ class MetadataRequest_v10(RequestStruct):  # noqa: N801
     )
 
 
-def _required(request: Request[Any], version: int, versions: dict[int, tuple[int, int]]) -> None:
-    """Raise IncompatibleBrokerVersion unless a connection's negotiated `versions` cover `version` of the request.
+KAFKA_2_5 = ": use Kafka 2.5 or later"
+
+
+def require(api_key: int, version: int, versions: dict[int, tuple[int, int]], what: str, advice: str = "") -> None:
+    """Raise IncompatibleBrokerVersion unless a connection's negotiated `versions` cover `version` of a request.
 
     Without this aiokafka would say that it has "not yet" been added, which sends readers looking in the wrong place.
     """
-    oldest, newest = versions.get(request.API_KEY, (-1, -1))
+    oldest, newest = versions.get(api_key, (-1, -1))
     if not oldest <= version <= newest:
-        raise errors.IncompatibleBrokerVersion(
-            f"{type(request).__name__} v{version} is needed for exactly-once, the broker offers v{oldest} to v{newest}:"
-            " use Kafka 2.5 or later"
-        )
+        raise errors.IncompatibleBrokerVersion(f"{what}, the broker offers v{oldest} to v{newest}{advice}")
 
 
-class FencedOffsetCommit(Request[TxnOffsetCommitRequest_v3]):
+class _Exact(Request[T]):
+    """A request of one version and nothing older."""
+
+    API_KEY = -1
+    ADVICE = KAFKA_2_5
+    _fields: tuple[Any, ...]
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """Build the request, or raise IncompatibleBrokerVersion where the broker does not speak its version."""
+        require(self.API_KEY, self._CLASSES[0].API_VERSION, versions, self._needed(), self.ADVICE)
+        return super().prepare(versions)
+
+    def _needed(self) -> str:
+        return f"{type(self).__name__} v{self._CLASSES[0].API_VERSION} is needed for exactly-once"
+
+    def build(self, request_struct_class: type[T]) -> T:
+        """Fill the wire structure."""
+        struct: T = request_struct_class(*self._fields)
+        return struct
+
+
+class FencedOffsetCommit(_Exact[TxnOffsetCommitRequest_v3]):
     """TxnOffsetCommit v3 and nothing older: without the membership the broker would accept offsets from anybody.
 
     Args:
@@ -279,17 +302,8 @@ class FencedOffsetCommit(Request[TxnOffsetCommitRequest_v3]):
         ]
         self._fields = (transactional_id, group_id, *producer, *membership, topics, _NO_TAGS)
 
-    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
-        """Build the request, or raise IncompatibleBrokerVersion where the broker is older than Kafka 2.5."""
-        _required(self, 3, versions)
-        return super().prepare(versions)
 
-    def build(self, request_struct_class: type[TxnOffsetCommitRequest_v3]) -> TxnOffsetCommitRequest_v3:
-        """Fill the wire structure."""
-        return request_struct_class(*self._fields)
-
-
-class StableOffsetFetch(Request[OffsetFetchRequest_v7]):
+class StableOffsetFetch(_Exact[OffsetFetchRequest_v7]):
     """OffsetFetch v7 with `require_stable`: never answers with an offset that an open transaction is about to replace.
 
     Args:
@@ -303,17 +317,8 @@ class StableOffsetFetch(Request[OffsetFetchRequest_v7]):
         topics = [(topic, numbers, _NO_TAGS) for topic, numbers in partitions.items()]
         self._fields = (group_id, topics, True, _NO_TAGS)
 
-    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
-        """Build the request, or raise IncompatibleBrokerVersion where the broker is older than Kafka 2.5."""
-        _required(self, 7, versions)
-        return super().prepare(versions)
 
-    def build(self, request_struct_class: type[OffsetFetchRequest_v7]) -> OffsetFetchRequest_v7:
-        """Fill the wire structure."""
-        return request_struct_class(*self._fields)
-
-
-class StaticHeartbeat(Request[HeartbeatRequest_v3]):
+class StaticHeartbeat(_Exact[HeartbeatRequest_v3]):
     """Heartbeat v3: tells a static member whose place another process took from one whose session has ended.
 
     Args:
@@ -328,17 +333,8 @@ class StaticHeartbeat(Request[HeartbeatRequest_v3]):
     def __init__(self, group_id: str, generation: int, member_id: str, instance_id: str) -> None:
         self._fields = (group_id, generation, member_id, instance_id)
 
-    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
-        """Build the request, or raise IncompatibleBrokerVersion where the broker is older than Kafka 2.5."""
-        _required(self, 3, versions)
-        return super().prepare(versions)
 
-    def build(self, request_struct_class: type[HeartbeatRequest_v3]) -> HeartbeatRequest_v3:
-        """Fill the wire structure."""
-        return request_struct_class(*self._fields)
-
-
-class TopicIds(Request[MetadataRequest_v10]):
+class TopicIds(_Exact[MetadataRequest_v10]):
     """Metadata v10: the ids of topics. Raises IncompatibleBrokerVersion where the broker is older than Kafka 2.8.
 
     Args:
@@ -346,22 +342,13 @@ class TopicIds(Request[MetadataRequest_v10]):
     """
 
     API_KEY = 3
+    ADVICE = ""
 
     def __init__(self, topics: Iterable[str]) -> None:
         self._fields = ([(0, 0, topic, _NO_TAGS) for topic in topics], False, False, False, _NO_TAGS)
 
-    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
-        """Build the request, or raise IncompatibleBrokerVersion."""
-        oldest, newest = versions.get(self.API_KEY, (-1, -1))
-        if not oldest <= 10 <= newest:
-            raise errors.IncompatibleBrokerVersion(
-                f"Metadata v10 has topic ids, the broker offers v{oldest} to v{newest}"
-            )
-        return super().prepare(versions)
-
-    def build(self, request_struct_class: type[MetadataRequest_v10]) -> MetadataRequest_v10:
-        """Fill the wire structure."""
-        return request_struct_class(*self._fields)
+    def _needed(self) -> str:
+        return "Metadata v10 has topic ids"
 
 
 def ids_of(response: Any) -> dict[str, str]:

@@ -44,12 +44,11 @@ not available, the leader's epoch is an old one or not known yet, the leader doe
 class _Log:
     """A partition that is read."""
 
-    __slots__ = ("high", "lost", "position", "stable", "unread")
+    __slots__ = ("lost", "position", "stable", "unread")
 
     def __init__(self) -> None:
         self.position: int | None = None  # of the next record to be handed out; None until a seek
         self.unread: Unread | None = None
-        self.high: int | None = None
         self.stable: int | None = None
         self.lost = False  # the position is out of range, and where the log begins is being asked for
 
@@ -232,12 +231,10 @@ class PartitionReader:
 
     def interrupt(self) -> None:
         """End a `fetch` that waits: what it waits for has changed."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(False)
+        _end(self._waiter, came=False)
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(True)
+        _end(self._waiter, came=True)
 
     async def _arrival(self, loop: asyncio.AbstractEventLoop, deadline: float) -> bool:
         """Wait until there may be something. False once time is up, or it was interrupted."""
@@ -245,7 +242,7 @@ class PartitionReader:
         if left <= 0:
             return False
         waiter = self._waiter = loop.create_future()
-        timer = loop.call_later(left, _expire, waiter)
+        timer = loop.call_later(left, self.interrupt)
         try:
             return bool(await waiter)
         finally:
@@ -339,7 +336,7 @@ class PartitionReader:
             return True
         if answer.code:
             return self._refused(answer, state)
-        state.high, state.stable = answer.high, answer.stable
+        state.stable = answer.stable
         if len(answer.records):
             unread = Unread(answer.tp, position, answer.records, answer.aborted if self._committed else None)
             state.unread = unread or None
@@ -368,6 +365,6 @@ class PartitionReader:
         self._wake()
 
 
-def _expire(waiter: "asyncio.Future[bool]") -> None:
-    if not waiter.done():
-        waiter.set_result(False)
+def _end(waiter: "asyncio.Future[bool] | None", *, came: bool) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(came)

@@ -52,7 +52,7 @@ class Columns(NamedTuple):
 
 
 class WireBatch:
-    """One batch of message format 2. Has what aiokafka asks of its own."""
+    """One batch of message format 2, with the names that aiokafka's has: old ones are read by that."""
 
     __slots__ = ("_header", "_records", "_whole")
 
@@ -91,7 +91,7 @@ class WireBatch:
         return crc32c(self._whole[CHECKED:]) == self._header[4]  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[Any]:
-        """The records as aiokafka's objects: how it reads the markers of transactions."""
+        """The records as aiokafka's objects: how they are read where the compiled part was not built."""
         return self
 
     def __next__(self) -> Any:
@@ -147,7 +147,7 @@ def columns_of(records: Any, start: int) -> Columns:
 
 
 class WireRecords:
-    """The batches of a fetch response, one after another: what aiokafka's MemoryRecords is, but for its batches."""
+    """The batches of a fetch answer, one after another."""
 
     __slots__ = ("_at", "_data", "_end", "_old")
 
@@ -167,10 +167,6 @@ class WireRecords:
             if self._data[at + MAGIC_AT] < 2:  # written before Kafka 0.11 and kept: aiokafka's own reader takes it on
                 self._old = MemoryRecords(bytes(self._data[at:]))
             self._end = at + LENGTH_BEHIND + length
-
-    def size_in_bytes(self) -> int:
-        """Bytes of the response."""
-        return len(self._data)
 
     def has_next(self) -> bool:
         """Whether a whole batch follows."""

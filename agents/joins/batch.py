@@ -58,7 +58,6 @@ class JoinBatch:
         self.pairs: list[tuple[Any, Any]] = []
         self.pair_stamps: list[int] = []
         self.alone: list[Alone] = []
-        self.alone_row = 0
 
     def run(self) -> None:
         """Take every record; then those that were late go their way."""

@@ -288,7 +288,7 @@ def test_a_partition_that_may_not_be_read_is_told(kafka: Any, topic_prefix: str)
         async with two(kafka.bootstrap, topic_prefix) as (reader, one, other):
             await arrived(reader, one, other)
             code = TopicAuthorizationFailedError.errno
-            assert reader._accept(Fetched(one, code, -1, -1, [], memoryview(b"")), reader._logs[one], 0)
+            assert reader._accept(Fetched(one, code, -1, [], memoryview(b"")), reader._logs[one], 0)
             assert list(await reader.fetch({other}, LIMIT)) == [other]
             with pytest.raises(TopicAuthorizationFailedError, match=f"{topic_prefix}.0."):
                 await reader.fetch({other}, LIMIT)
