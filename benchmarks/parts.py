@@ -16,8 +16,8 @@ from benchmarks.backlog import Backlog
 from benchmarks.records import PARTITIONS, Delay, Departure, has_departed, to_delay
 from penstock.agents.batch import RecordBatch
 from penstock.agents.block import Block
-from penstock.agents.faust.rows import PlainRowBatch, RowBatch
-from penstock.agents.faust.wire import WireBatch
+from penstock.agents.kafka.rows import PlainRowBatch, RowBatch
+from penstock.agents.kafka.wire import WireBatch
 from penstock.agents.native import native
 from penstock.agents.partitioner import Partitioner
 from penstock.tables.serdes import serde_of

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from penstock.agents.faust.app import GroupApp
-    from penstock.agents.faust.topics import BrokerUnreachable, TopicMissing
+    from penstock.agents.kafka.topics import TopicMissing
+    from penstock.agents.kafka.unreachable import BrokerUnreachable
     from penstock.agents.security import Security
     from penstock.deploy.apps import faust_app
     from penstock.deploy.broker.process import BrokerServer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BrokerServer": "penstock.deploy.broker.process",
-    "BrokerUnreachable": "penstock.agents.faust.topics",
+    "BrokerUnreachable": "penstock.agents.kafka.unreachable",
     "Consumer": "penstock.deploy.clients",
     "Delivery": "penstock.deploy.clients",
     "DeliveryFailed": "penstock.deploy.clients",
@@ -38,7 +39,7 @@ _HOME = {
     "Supervisor": "penstock.deploy.supervisor",
     "SyncConsumer": "penstock.deploy.clients",
     "SyncProducer": "penstock.deploy.clients",
-    "TopicMissing": "penstock.agents.faust.topics",
+    "TopicMissing": "penstock.agents.kafka.topics",
     "WorkerFailed": "penstock.deploy.supervisor",
     "create_topics": "penstock.deploy.clients",
     "faust_app": "penstock.deploy.apps",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from penstock.agents.faust.topics import ensure_topics
+from penstock.agents.kafka.topics import ensure_topics
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.pipelines.compiling import DEFAULT_PARTITIONS, compile_group, declared_partitions
 from penstock.pipelines.topology import Topology

@@ -1,1 +1,1 @@
-"""A group on Faust and aiokafka: the only room that knows them. Each class that replaces a part of theirs names it."""
+"""A group on Faust: the only room that knows it. Each class that replaces a part of theirs names it."""

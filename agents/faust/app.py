@@ -22,16 +22,16 @@ from penstock.agents.faust.checkpointer import Checkpointer
 from penstock.agents.faust.consumer import BatchSchema, BatchTransport
 from penstock.agents.faust.follower import Follower
 from penstock.agents.faust.outputs import kafka_transaction
-from penstock.agents.faust.reader import PartitionReader
 from penstock.agents.faust.security import credentials
 from penstock.agents.faust.snapshots import SnapshotTaker
 from penstock.agents.faust.tables import BatchTableManager
 from penstock.agents.faust.ticker import Ticker
-from penstock.agents.faust.topics import ensure_topics
 from penstock.agents.faust.watch import Watch
 from penstock.agents.group import GroupRuntime
 from penstock.agents.group_spec import GroupSpec
 from penstock.agents.heap import keep_pages
+from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.topics import ensure_topics
 from penstock.agents.limits import Limits
 from penstock.agents.pace import LONGEST, Pace
 from penstock.agents.security import PLAINTEXT, Security

@@ -16,7 +16,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from penstock.agents.faust.protocol import StableOffsetFetch, StaticHeartbeat
+from penstock.agents.kafka.protocol import StableOffsetFetch, StaticHeartbeat
 
 log = logging.getLogger(__name__)
 

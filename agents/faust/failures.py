@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from aiokafka import errors
 
-from penstock.agents.faust.protocol import FencedInstanceId
+from penstock.agents.kafka.protocol import FencedInstanceId
 from penstock.agents.slot import SlotTaken
 from penstock.tables.errors import PenstockError
 

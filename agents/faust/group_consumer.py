@@ -9,7 +9,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust.membership import MemberThread
-from penstock.agents.faust.reader import PartitionReader
+from penstock.agents.kafka.reader import PartitionReader
 
 
 class GroupConsumer(driver.Consumer):

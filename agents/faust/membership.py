@@ -8,8 +8,8 @@ from aiokafka import TopicPartition, errors
 from aiokafka.consumer.fetcher import Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 
-from penstock.agents.faust.client import SteadyClient
 from penstock.agents.faust.coordinator import StableConsumer
+from penstock.agents.kafka.client import SteadyClient
 
 
 class MemberConsumer(StableConsumer):

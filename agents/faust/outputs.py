@@ -6,9 +6,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from penstock.agents.faust.producer import BatchWriter, retrieve
 from penstock.agents.faust.transaction import KafkaTransaction
 from penstock.agents.group_spec import GroupSpec
+from penstock.agents.kafka.producer import BatchWriter, retrieve
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Partition

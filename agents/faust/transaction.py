@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.agents.faust.producer import FENCED, Batch, BatchWriter, TransactionalProducer, retrieve
+from penstock.agents.kafka.producer import FENCED, Batch, BatchWriter, TransactionalProducer, retrieve
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Fenced, Owner, Partition

@@ -9,7 +9,8 @@ from aiokafka.errors import CommitFailedError, KafkaError
 
 from penstock.agents.block import Record
 from penstock.agents.failing.errors import RecordError
-from penstock.agents.faust.topics import Admin, TopicMissing, unreachable
+from penstock.agents.kafka.topics import Admin, TopicMissing
+from penstock.agents.kafka.unreachable import unreachable
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from penstock.agents.faust.producer import BatchWriter
-from penstock.agents.faust.topics import unreachable
+from penstock.agents.kafka.producer import BatchWriter
+from penstock.agents.kafka.unreachable import unreachable
 from penstock.agents.partitioner import Partitioner
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from penstock.agents.block import Record
-from penstock.agents.faust.topics import Admin
+from penstock.agents.kafka.topics import Admin
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.deploy.clients.consumer import Consumer

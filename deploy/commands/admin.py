@@ -103,7 +103,7 @@ def _log_in(broker: str, security: Security) -> None:
     """Connect once: kafka-python tries a wrong password over and over until its time is over, and keeps the reason."""
     import asyncio
 
-    from penstock.agents.faust.security import why_unreachable
+    from penstock.agents.kafka.unreachable import why_unreachable
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     why = asyncio.run(why_unreachable(broker.split(","), security))
@@ -112,7 +112,7 @@ def _log_in(broker: str, security: Security) -> None:
 
 
 def _unreachable(broker: str, reason: str) -> PenstockError:
-    from penstock.agents.faust.topics import BrokerUnreachable
+    from penstock.agents.kafka.unreachable import BrokerUnreachable
 
     return BrokerUnreachable(
         f"no broker answers at {broker} ({reason}). Is it running, and is the address right? "

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from penstock.agents.faust.producer import BatchWriter
+from penstock.agents.kafka.producer import BatchWriter
 from penstock.deploy import create_topics
 from penstock.deploy.lag import LagMonitor
 from penstock.deploy.stored import StoredPart, stored_parts

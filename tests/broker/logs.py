@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
+from penstock.agents.kafka.producer import BatchWriter, TransactionalProducer
 
 YEAR_2013 = 1_357_034_400_000
 LIMIT = 30.0  # seconds; how long a condition is awaited before the test fails

@@ -9,9 +9,9 @@ import uvloop
 from aiokafka import TopicPartition, errors
 from aiokafka.protocol.metadata import MetadataRequest
 
-from penstock.agents.faust.client import SteadyClient
-from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
-from penstock.agents.faust.reader import PartitionReader
+from penstock.agents.kafka.client import SteadyClient
+from penstock.agents.kafka.producer import BatchWriter, TransactionalProducer
+from penstock.agents.kafka.reader import PartitionReader
 from penstock.deploy import BrokerServer, create_topics
 from penstock.pipelines import Topic
 from tests.broker.brokers import EMBEDDED

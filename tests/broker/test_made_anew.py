@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
-from penstock.agents.faust.topics import topic_ids
+from penstock.agents.kafka.topics import topic_ids
 from penstock.agents.topics import Topic
 from penstock.deploy import Producer, create_topics
 from penstock.deploy.stored import stored_parts

@@ -20,9 +20,9 @@ from aiokafka.errors import (
 
 from penstock.agents.batch import RecordTooLarge
 from penstock.agents.faust.coordinator import StableConsumer, StableCoordinator
-from penstock.agents.faust.producer import FENCED, BatchWriter, TransactionalProducer
-from penstock.agents.faust.protocol import FencedOffsetCommit, StableOffsetFetch, UnstableOffsetCommit
-from penstock.agents.faust.reader import PartitionReader
+from penstock.agents.kafka.producer import FENCED, BatchWriter, TransactionalProducer
+from penstock.agents.kafka.protocol import FencedOffsetCommit, StableOffsetFetch, UnstableOffsetCommit
+from penstock.agents.kafka.reader import PartitionReader
 
 pytestmark = pytest.mark.kafka
 

@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.faust.fetch_request import Fetched
-from penstock.agents.faust.reader import PartitionReader
-from penstock.agents.faust.unread import Unread
+from penstock.agents.kafka.fetch_request import Fetched
+from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.unread import Unread
 from tests.broker.logs import (
     LIMIT,
     LOGS,

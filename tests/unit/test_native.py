@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agents import native as chosen
-from penstock.agents.faust.rows import PlainRowBatch, RowBatch
-from penstock.agents.faust.wire import HEADER, WireBatch, WireRecords, columns_of
+from penstock.agents.kafka.rows import PlainRowBatch, RowBatch
+from penstock.agents.kafka.wire import HEADER, WireBatch, WireRecords, columns_of
 from penstock.agents.native import native
 from penstock.agents.partitioner import Partitioner, partition_of
 
@@ -155,7 +155,7 @@ def test_rows_go_where_their_keys_belong(keys: Any, partitions: int, data: Any) 
 def test_it_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same answers from Python."""
     from penstock.agents import partitioner
-    from penstock.agents.faust import wire
+    from penstock.agents.kafka import wire
 
     keys = [b"foobar", None, b"21", b"k" * 300]
     data = batch_of([(b"k", b"v", 5, []), (None, None, 6, [("h", None)])], [1, 0], 3, 3, append_time=False)

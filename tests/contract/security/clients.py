@@ -14,7 +14,7 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError as KafkaPythonError
 
-from penstock.agents.faust.security import why_unreachable
+from penstock.agents.kafka.unreachable import why_unreachable
 from penstock.agents.security import Security
 from tests.contract.security.secured import Door
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from penstock.agents.faust.topics import BrokerUnreachable
+from penstock.agents.kafka.unreachable import BrokerUnreachable
 from penstock.agents.security import Security
 from penstock.deploy import Producer, Run, Slot, Supervisor, SyncConsumer, SyncProducer, create_topics, read_topic
 from penstock.deploy.cli import main

@@ -14,10 +14,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.faust.client import SteadyClient
-from penstock.agents.faust.fetch_request import Fetched, FetchRequest
-from penstock.agents.faust.topics import topic_ids, unreachable
-from penstock.agents.faust.unread import Unread
+from penstock.agents.kafka.client import SteadyClient
+from penstock.agents.kafka.fetch_request import Fetched, FetchRequest
+from penstock.agents.kafka.topics import topic_ids
+from penstock.agents.kafka.unreachable import unreachable
+from penstock.agents.kafka.unread import Unread
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.tables.checkpoint import Partition
 

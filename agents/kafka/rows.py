@@ -13,7 +13,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from crc32c import crc32c
 
 from penstock.agents.batch import Headers
-from penstock.agents.faust.wire import CHECKED, HEADER, LENGTH_BEHIND, TRANSACTIONAL
+from penstock.agents.kafka.wire import CHECKED, HEADER, LENGTH_BEHIND, TRANSACTIONAL
 from penstock.agents.native import native
 from penstock.agents.partitioner import Rows
 

@@ -1,7 +1,6 @@
 """Topics on the broker: what must be there, what is created, and whether the counts are as declared."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -10,27 +9,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, TopicAlreadyExistsError, for_code
 
-from penstock.agents.faust.protocol import TopicIds, ids_of
-from penstock.agents.faust.security import why_unreachable
 from penstock.agents.group_spec import GroupSpec
+from penstock.agents.kafka.protocol import TopicIds, ids_of
+from penstock.agents.kafka.unreachable import unreachable
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError
 
 SEEN_SECONDS = 10.0
 """How long new topics are waited for; a broker takes milliseconds."""
-
-
-class BrokerUnreachable(PenstockError):
-    """No broker answers at the address given."""
-
-
-async def unreachable(servers: list[str], security: Security, advice: str = "") -> BrokerUnreachable:
-    """The error for a client that could not be started, with the reason found out."""
-    logging.getLogger("aiokafka.conn").setLevel(logging.ERROR)  # its part is in the text
-    why = await why_unreachable(servers, security) or "it does now"
-    text = f"no broker answers at {', '.join(servers)} ({why}). Is it running, and is the address right?"
-    return BrokerUnreachable(f"{text} {advice}" if advice else text)
 
 
 class TopicMissing(PenstockError):

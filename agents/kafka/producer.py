@@ -19,10 +19,10 @@ from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 
 from penstock.agents.batch import Headers, RecordTooLarge
-from penstock.agents.faust.client import SteadyClient
-from penstock.agents.faust.produce import BatchSender
-from penstock.agents.faust.protocol import FencedInstanceId, FencedOffsetCommit, TransactionAbortable
-from penstock.agents.faust.rows import Builder, row_batch
+from penstock.agents.kafka.client import SteadyClient
+from penstock.agents.kafka.produce import BatchSender
+from penstock.agents.kafka.protocol import FencedInstanceId, FencedOffsetCommit, TransactionAbortable
+from penstock.agents.kafka.rows import Builder, row_batch
 from penstock.agents.partitioner import Rows
 
 log = logging.getLogger(__name__)

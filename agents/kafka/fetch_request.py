@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from aiokafka import TopicPartition, errors
 
-from penstock.agents.faust.primitives import INT16, INT32, text
-from penstock.agents.faust.protocol import KAFKA_2_5, require
+from penstock.agents.kafka.primitives import INT16, INT32, text
+from penstock.agents.kafka.protocol import KAFKA_2_5, require
 
 _API_KEY, VERSION = 1, 11
 _HEADER = Struct(">hhi")

@@ -7,7 +7,7 @@ from typing import Any
 from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.protocol import produce as stock
 
-from penstock.agents.faust.primitives import INT32, text
+from penstock.agents.kafka.primitives import INT32, text
 
 _HEAD = Struct(">hii")
 _PARTITION = Struct(">ii")

@@ -1,0 +1,1 @@
+"""What a worker says to brokers and hears from them: reading, writing, topics. Knows nothing of Faust."""
