@@ -65,6 +65,7 @@ class MemoryTransaction:
         self._collected: list[tuple[str, int, list[Row]]] = []
         self._taken: list[tuple[str, int, list[Row]]] = []
         self._sent: list[tuple[str, int, list[Row]]] = []
+        self._offsets: dict[Partition, int] = {}
 
     @property
     def empty(self) -> bool:
@@ -111,29 +112,31 @@ class MemoryTransaction:
         self._sent += self._taken
         self._taken = []
 
-    async def send_changelog(
+    def add_changelog(
         self,
         topic: str,
         partition: int,
         rows: Sequence[tuple[bytes, bytes | None]],
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
     ) -> None:
-        """See `Transaction.send_changelog`."""
+        """See `Transaction.add_changelog`."""
         given: Iterable[Sequence[tuple[str, bytes | None]]] = [()] * len(rows) if headers is None else headers
-        sent: list[Row] = [(key, value, 0, of) for (key, value), of in zip(rows, given, strict=True)]
-        self._sent.append((topic, partition, sent))
+        taken: list[Row] = [(key, value, 0, of) for (key, value), of in zip(rows, given, strict=True)]
+        self._taken.append((topic, partition, taken))
 
-    async def settle(self) -> None:
+    async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         """See `Transaction.settle`."""
-
-    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
-        """See `Transaction.commit`."""
         if self._broker.owners.get(self._group, owner) != owner:
             raise Fenced(f"{self._group}: {owner} is outdated")
+        await self.send_outputs()
+        self._offsets = dict(offsets)
+
+    async def commit(self) -> None:
+        """See `Transaction.commit`."""
         for topic, partition, rows in self._sent:
             self._broker.append(topic, partition, rows)
-        self._broker.offsets.setdefault(self._group, {}).update(offsets)
-        self._sent = []
+        self._broker.offsets.setdefault(self._group, {}).update(self._offsets)
+        self._sent, self._offsets = [], {}
 
     def position(self, topic: str, partition: int) -> int:
         """See `Transaction.position`. Memory needs no commit markers."""
@@ -141,4 +144,4 @@ class MemoryTransaction:
 
     async def abort(self) -> None:
         """See `Transaction.abort`."""
-        self._collected, self._taken, self._sent = [], [], []
+        self._collected, self._taken, self._sent, self._offsets = [], [], [], {}

@@ -26,9 +26,14 @@ RATE = 200
 _FRAME = re.compile(r"(?P<name>.*) \((?P<file>[^()]*?)(:\d+)?\)")
 _PARTS = (
     ("checkpoint", re.compile(r"^Checkpoint\.|^KafkaTransaction\.(send_|settle|commit)")),
-    ("send", re.compile(r"Sender\.|SendProduceReqHandler|BatchWriter\._?send|producer/")),
+    ("send", re.compile(r"BatchProducer\.|TransactionalProducer\.|ProduceRequest")),
     ("decode", re.compile(r"^SourceOperator\.")),
-    ("fetch", re.compile(r"PartitionReader|Unread|FetchRequest|_fetch|aiokafka/conn\.py|mode/threads\.py")),
+    (
+        "fetch",
+        re.compile(
+            r"PartitionReader|Unread|FetchRequest|_fetch|Frame|aiokafka/conn\.py|mode/threads\.py"
+        ),
+    ),
 )
 """What is no step, by the innermost frame of these."""
 _IDLE = re.compile(r"^LoopWatch\.|^Thread\.(wait|join)|threading\.py$")

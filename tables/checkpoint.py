@@ -2,8 +2,9 @@
 
 1. cut at a batch boundary: the gate closes, the batch in flight finishes, and what is staged by then becomes the
    checkpoint's: outputs, changed rows as bytes, source offsets; the gate opens again
-2. send the outputs and one changelog record per changed row, and see every one of them acknowledged
-3. add the source offsets, under the group membership they were read with, and commit the transaction
+2. send the outputs, one changelog record per changed row, and the source offsets under the group membership they were
+   read with, side by side, and see every one of them acknowledged
+3. commit the transaction
 4. only then write each table partition's rows and its changelog position in one atomic write
 5. release: rows beyond the budget of memory are let go of
 
@@ -86,25 +87,30 @@ class Transaction(Protocol):
         ...
 
     async def send_outputs(self) -> None:
-        """Send what was taken."""
+        """Send what was taken, ahead of `settle`."""
         ...
 
-    async def send_changelog(
+    def add_changelog(
         self,
         topic: str,
         partition: int,
         rows: Sequence[tuple[bytes, bytes | None]],
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
     ) -> None:
-        """Send changelog records, with their headers where they have any."""
+        """Take changelog records, with their headers where they have any, for the commit that follows."""
         ...
 
-    async def settle(self) -> None:
-        """Return once every send is acknowledged; raise if one was not."""
+    async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
+        """Send what was taken, changelog records too, and the offsets (next to read); return once all is acknowledged.
+
+        Raises:
+            Fenced: `owner` is outdated. What was sent will not be committed: `abort`.
+            Exception: something was not acknowledged.
+        """
         ...
 
-    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
-        """Add the offsets (next to read) and commit. Raises Fenced where `owner` is outdated."""
+    async def commit(self) -> None:
+        """Commit what is settled."""
         ...
 
     def position(self, topic: str, partition: int) -> int:
@@ -262,13 +268,12 @@ class Checkpoint:
 
     async def _commit(self, cut: _Cut) -> None:
         self._at_step(2)
-        await self.transaction.send_outputs()
         for part, rows, headers in cut.parts:
             if part.spec.source is None:
-                await self.transaction.send_changelog(part.topic, part.partition, rows, headers)
-        await self.transaction.settle()
+                self.transaction.add_changelog(part.topic, part.partition, rows, headers)
+        await self.transaction.settle(cut.marks, cut.owner)
         self._at_step(3)
-        await self.transaction.commit(cut.marks, cut.owner)
+        await self.transaction.commit()
         self._at_step(4)
         for part, rows, _ in cut.parts:
             if part.spec.source is None:

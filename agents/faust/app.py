@@ -164,7 +164,8 @@ class GroupApp(faust.App):
             slot,
             instance_id=conf["consumer_group_instance_id"] or None,
             timeout_ms=max(TRANSACTION_MS, round(3000 * (checkpoint_interval or 0))),
-            settings=security.client_settings() | ({"compression_type": compression} if compression else {}),
+            security=security,
+            compression=compression,
         )
         stores: StoreFactory = (on_disk := RocksStores(folder / "tables", memory_bytes=state_memory // 2))
         self._taker: SnapshotTaker | None = None

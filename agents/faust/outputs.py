@@ -1,20 +1,20 @@
 """At-least-once on Kafka: outputs leave at once by a producer of their own, all else commits in the transaction."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
-
-from aiokafka import AIOKafkaProducer
 
 from penstock.agents.faust.transaction import KafkaTransaction
 from penstock.agents.group_spec import GroupSpec
-from penstock.agents.kafka.producer import BatchWriter, retrieve
+from penstock.agents.kafka.producer import BatchProducer, Sent
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
-from penstock.tables.checkpoint import Partition
+from penstock.tables.checkpoint import Owner, Partition
 
 AT_ONCE_BYTES = 1 << 20
 """Outputs that leave before the batches behind them are processed."""
+ON_THEIR_WAY_BYTES = 8 << 20
+"""Outputs without an acknowledgement that the batches behind them wait for."""
 
 
 class AtLeastOnceTransaction(KafkaTransaction):
@@ -25,7 +25,7 @@ class AtLeastOnceTransaction(KafkaTransaction):
     until all of them are acknowledged.
 
     Args:
-        servers, group_id, transactional_id, instance_id, timeout_ms, settings: as for `KafkaTransaction`.
+        servers, group_id, transactional_id, and the rest: as for `KafkaTransaction`.
         held: topics whose records wait for the commit: the group's own repartition topics.
     """
 
@@ -34,41 +34,29 @@ class AtLeastOnceTransaction(KafkaTransaction):
     ) -> None:
         super().__init__(servers, group_id, transactional_id, **given)
         self._held = frozenset(held)
-        self._direct: BatchWriter | None = None
-        self._plain: AIOKafkaProducer | None = None
-        self._left: list[tuple[Partition, int, asyncio.Future[Any]]] = []
-        self._ending: asyncio.Task[None] | None = None
-        self._order = asyncio.Lock()
+        self.direct = self._writer(transactional=False)
+        """Outputs collected since the last have left."""
+        self._plain = BatchProducer(servers, self._security)
+        self._left: list[Sent] = []
+        self._leaving: asyncio.Handle | None = None
+        self._kept: Exception | None = None
 
     async def start(self) -> None:
         """Connect both producers."""
         await super().start()
-        transactional = {"transactional_id", "transaction_timeout_ms"}
-        settings = {name: value for name, value in self._settings.items() if name not in transactional}
-        self._plain = AIOKafkaProducer(**settings, enable_idempotence=True, acks="all")
         await self._plain.start()
-        self._direct = BatchWriter(self._plain, self._compression)
 
     async def stop(self) -> None:
         """Disconnect both producers."""
         try:
-            if self._plain is not None:
-                await self._plain.stop()
+            await self._plain.stop()
         finally:
             await super().stop()
 
     @property
-    def direct(self) -> BatchWriter:
-        """Outputs collected within the batch at hand. Raises RuntimeError before `start`."""
-        if self._direct is None:
-            raise RuntimeError("the transaction is used before it is started")
-        return self._direct
-
-    @property
     def empty(self) -> bool:
         """See `Transaction.empty`."""
-        leaving = self._ending is not None and not self._ending.done()
-        return super().empty and not leaving and not self._left and self.direct.size_bytes == 0
+        return super().empty and not self._left and self.direct.size_bytes == 0
 
     def append_rows(
         self,
@@ -86,45 +74,40 @@ class AtLeastOnceTransaction(KafkaTransaction):
 
     async def deliver(self) -> None:
         """See `Transaction.deliver`."""
-        if self._ending is not None and self._ending.done():
-            ended, self._ending = self._ending, None
-            ended.result()
         if self.direct.size_bytes >= AT_ONCE_BYTES:
-            await self._leave()
-        elif self._ending is None:  # a task of its own: it runs once there is no further batch to process
-            self._ending = asyncio.create_task(self._leave())
-            self._ending.add_done_callback(retrieve)
+            self._leave()
+            await self._plain.room(ON_THEIR_WAY_BYTES)
+        elif self._leaving is None:  # called once there is no further batch to process
+            self._leaving = asyncio.get_running_loop().call_soon(self._leave_or_keep)
+        if self._kept is not None:
+            raise self._kept
 
-    async def _leave(self) -> None:
-        async with self._order:
-            if batches := self.direct.take():
-                sent = await self.direct.send_all(batches)
-                self._left += [((tp.topic, tp.partition), count, future) for tp, count, future in sent]
+    def _leave_or_keep(self) -> None:
+        try:
+            self._leave()
+        except Exception as exc:  # who processes the next batch, or commits, hears of it
+            self._kept = exc
 
-    async def _ended(self) -> None:
-        """Everything has left. Raises what kept it."""
-        if self._ending is not None:
-            ending, self._ending = self._ending, None
-            await ending
-        await self._leave()
+    def _leave(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        if batches := self.direct.take():
+            self._left += self._plain.send(batches)
 
-    async def send_outputs(self) -> None:
-        """See `Transaction.send_outputs`."""
-        await self._ended()
-        await super().send_outputs()
-
-    async def settle(self) -> None:
+    async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         """See `Transaction.settle`."""
+        if self._kept is not None:
+            raise self._kept
+        self._leave()
         left, self._left = self._left, []
-        for _, _, future in left:
-            await future
-        await super().settle()
+        await super().settle(offsets, owner)
+        for sent in left:
+            await sent.written
 
     async def abort(self) -> None:
         """See `Transaction.abort`. Outputs that have left stay; those of a batch that was not finished do not leave."""
         self.direct.clear()
-        for _, _, future in self._left:
-            future.add_done_callback(retrieve)
         self._left = []
         await super().abort()
 
@@ -132,7 +115,7 @@ class AtLeastOnceTransaction(KafkaTransaction):
 def kafka_transaction(spec: GroupSpec, servers: list[str], slot: str, **given: Any) -> KafkaTransaction:
     """The transaction that a group's delivery asks for, of one worker's slot. `given` is for `KafkaTransaction`."""
     transactional_id = f"{spec.app_id}-{slot}"
-    given["compression"] = {topic.name: topic.compression for topic in spec.writes if topic.compression is not None}
+    given["compressions"] = {topic.name: topic.compression for topic in spec.writes if topic.compression is not None}
     if spec.held is None:
         return KafkaTransaction(servers, spec.app_id, transactional_id, **given)
     return AtLeastOnceTransaction(servers, spec.app_id, transactional_id, held=spec.held, **given)

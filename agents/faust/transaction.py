@@ -1,21 +1,25 @@
 """A checkpoint's transaction on Kafka: one transactional producer per worker."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from penstock.agents.kafka.producer import FENCED, Batch, BatchWriter, TransactionalProducer, retrieve
+from penstock.agents.compression import Compression
+from penstock.agents.kafka.producer import Batch, Sent
+from penstock.agents.kafka.transactional import FENCED, TransactionalProducer
+from penstock.agents.kafka.writer import BatchWriter
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
+from penstock.agents.security import PLAINTEXT, Security
 from penstock.tables.checkpoint import Fenced, Owner, Partition
+from penstock.tables.errors import PenstockError
 
 SPILL_BYTES = 4 << 20
 """Outputs held back until the checkpoint. Past this they are sent early: a transaction begun late is one that a killed
 worker seldom leaves open, which readers of its outputs would wait for; memory is what bounds it."""
 
-BATCH_BYTES = 1 << 20
-"""Size of an output record batch, the broker's default `message.max.bytes`: fewer, larger requests."""
+
+class OffsetUnknown(PenstockError):
+    """A broker does not know any more where it wrote a batch that was sent again."""
 
 
 class KafkaTransaction:
@@ -29,8 +33,9 @@ class KafkaTransaction:
         instance_id: `group.instance.id` of a static member.
         timeout_ms: the broker aborts a transaction that is older. Short, because readers of the outputs wait for it
             after a crash with nobody to restart the slot; longer than any checkpoint.
-        settings: of the producer, beyond these.
-        compression: of topics whose records are compressed in another way than the producer's settings say.
+        security: how to connect.
+        compression: of its record batches. Default None: none.
+        compressions: of topics whose records are compressed in another way.
     """
 
     def __init__(
@@ -41,56 +46,36 @@ class KafkaTransaction:
         *,
         instance_id: str | None = None,
         timeout_ms: int = 10_000,
-        settings: Mapping[str, Any] | None = None,
-        compression: Mapping[str, str] | None = None,
+        security: Security = PLAINTEXT,
+        compression: Compression | None = None,
+        compressions: Mapping[str, str] | None = None,
     ) -> None:
-        self._group_id, self._instance_id, self._compression = group_id, instance_id, compression
-        self._settings = {
-            "bootstrap_servers": servers,
-            "transactional_id": transactional_id,
-            "transaction_timeout_ms": timeout_ms,
-            "linger_ms": 0,
-            "max_batch_size": BATCH_BYTES,
-            "request_timeout_ms": 15_000,
-            "retry_backoff_ms": 50,
-            **(settings or {}),
-        }
-        self._producer: TransactionalProducer | None = None
-        self._outbox: BatchWriter | None = None
+        self._servers, self._security = servers, security
+        self._group_id, self._instance_id = group_id, instance_id
+        self.timeout_ms = timeout_ms
+        self.producer = TransactionalProducer(
+            servers, transactional_id, transaction_timeout_ms=timeout_ms, security=security
+        )
+        self._compression, self._compressions = compression, compressions
+        self.outbox = self._writer(transactional=True)
+        """The outputs collected."""
+        self._changelog = self._writer(transactional=True)
         self._taken: list[Batch] = []
         self._begun = False
         self._begun_at = 0.0
-        self.timeout_ms = timeout_ms
-        self._changelogs: dict[Partition, Any] = {}
-        self._sent: list[tuple[Partition, int, asyncio.Future[Any]]] = []
+        self._sent: list[Sent] = []
         self._positions: dict[Partition, int] = {}
+
+    def _writer(self, *, transactional: bool) -> BatchWriter:
+        return BatchWriter(compression=self._compression, compressions=self._compressions, transactional=transactional)
 
     async def start(self) -> None:
         """Connect and end what an earlier worker of the slot left open."""
-        self._producer = TransactionalProducer(**self._settings)
-        await self._producer.start()
-        self._outbox = BatchWriter(self._producer, self._compression)
+        await self.producer.start()
 
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted."""
-        for _, _, future in self._sent:  # after a failure nobody asks for them any more
-            future.add_done_callback(retrieve)
-        if self._producer is not None:
-            await self._producer.stop()
-
-    @property
-    def producer(self) -> TransactionalProducer:
-        """The producer. Raises RuntimeError before `start`."""
-        if self._producer is None:
-            raise RuntimeError("the transaction is used before it is started")
-        return self._producer
-
-    @property
-    def outbox(self) -> BatchWriter:
-        """The outputs collected. Raises RuntimeError before `start`."""
-        if self._outbox is None:
-            raise RuntimeError("the transaction is used before it is started")
-        return self._outbox
+        await self.producer.stop()
 
     @property
     def empty(self) -> bool:
@@ -122,15 +107,9 @@ class KafkaTransaction:
         """See `Transaction.take`."""
         self._taken += self.outbox.take()
 
-    async def _send(self, batches: list[Batch]) -> list[tuple[Partition, int, asyncio.Future[Any]]]:
-        if not batches:
-            return []
-        await self._begin()
-        return [((tp.topic, tp.partition), n, future) for tp, n, future in await self.outbox.send_all(batches)]
-
-    async def _begin(self) -> None:
+    def _begin(self) -> None:
         if not self._begun:
-            await self.producer.begin_transaction()
+            self.producer.begin_transaction()
             self._begun, self._begun_at = True, time.time()  # the wall clock: a suspended machine's stands still
 
     @property
@@ -141,36 +120,35 @@ class KafkaTransaction:
     async def send_outputs(self) -> None:
         """See `Transaction.send_outputs`."""
         taken, self._taken = self._taken, []
-        self._sent += await self._send(taken)
+        if taken:
+            self._begin()
+            self._sent += await self.producer.send_all(taken)
+            await self.producer.room(SPILL_BYTES)
 
-    async def send_changelog(
+    def add_changelog(
         self,
         topic: str,
         partition: int,
         rows: Sequence[tuple[bytes, bytes | None]],
         headers: Sequence[Sequence[tuple[str, bytes | None]]] | None = None,
     ) -> None:
-        """See `Transaction.send_changelog`. Its records carry the checkpoint's time."""
-        writer = BatchWriter(self.producer)
+        """See `Transaction.add_changelog`. Its records carry the checkpoint's time."""
         now = int(time.time() * 1000)
         keys, values = [row[0] for row in rows], [row[1] for row in rows]
-        writer.append_rows(topic, partition, keys, values, [now] * len(rows), headers)
-        sent = await self._send(writer.take())
-        self._sent += sent
-        self._changelogs[topic, partition] = sent[-1]
+        self._changelog.append_rows(topic, partition, keys, values, [now] * len(rows), headers)
 
-    async def settle(self) -> None:
+    async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         """See `Transaction.settle`."""
-        for _, _, future in self._sent:
-            await future
-        for at, (_, count, future) in self._changelogs.items():
-            # The last record, and behind it the marker that the commit writes.
-            self._positions[at] = future.result().offset + count + 1
-        self._sent, self._changelogs = [], {}
-
-    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
-        """See `Transaction.commit`."""
-        await self._begin()
+        self._begin()
+        taken, changelog, self._taken = self._taken, self._changelog.take(), []
+        await self.producer.enlist({at for at, _ in (*taken, *changelog)}, self._group_id)
+        rows = self.producer.send(changelog)
+        self._sent += rows + self.producer.send(taken)
+        for sent in self._sent:
+            await sent.written
+        for sent in rows:
+            self._positions[sent.at] = _behind(sent)
+        self._sent = []
         try:
             await self.producer.send_offsets(
                 offsets,
@@ -181,6 +159,9 @@ class KafkaTransaction:
             )
         except FENCED as exc:
             raise Fenced(f"{self._group_id}: member {owner.member} of generation {owner.generation}: {exc!r}") from exc
+
+    async def commit(self) -> None:
+        """See `Transaction.commit`."""
         await self.producer.commit_transaction()
         self._begun = False
 
@@ -191,10 +172,19 @@ class KafkaTransaction:
     async def abort(self) -> None:
         """See `Transaction.abort`."""
         self.outbox.clear()
-        self._taken = []
-        for _, _, future in self._sent:
-            future.add_done_callback(retrieve)
-        self._sent, self._changelogs, self._positions = [], {}, {}
+        self._changelog.clear()
+        self._taken, self._sent, self._positions = [], [], {}
         if self._begun:
             self._begun = False
             await self.producer.abort_transaction()
+
+
+def _behind(sent: Sent) -> int:
+    """The offset behind a changelog's last batch, and behind the marker that the commit writes."""
+    offset = sent.written.result()
+    if offset < 0:
+        raise OffsetUnknown(
+            f"{sent.at[0]}[{sent.at[1]}]: the broker has the changelog's records, but does not say where. "
+            "Nothing of this checkpoint was committed; a restart goes on from the last one"
+        )
+    return offset + sent.count + 1

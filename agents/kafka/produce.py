@@ -1,72 +1,67 @@
-"""Produce requests of whole batches, encoded without copying them at each level of the request."""
+"""Produce requests of version 7 and their answers: whole batches, not copied on their way to the socket."""
 
-from collections import defaultdict
+from collections.abc import Iterable
 from struct import Struct
-from typing import Any
-
-from aiokafka.producer.sender import Sender, SendProduceReqHandler
-from aiokafka.protocol import produce as stock
+from typing import NamedTuple
 
 from penstock.agents.kafka.primitives import INT32, text
+from penstock.agents.kafka.requests import Buffer, WireRequest, by_topic, count_at, text_at
 
 _HEAD = Struct(">hii")
 _PARTITION = Struct(">ii")
+_WRITTEN = Struct(">ihqqq")
+
+ALL_REPLICAS = -1
 
 
-class _Joined:
-    """Encodes a produce request of version 3 to 7, which have one form, by a single join. aiokafka's own copies the
-    records once for each structure that they lie in."""
+class Written(NamedTuple):
+    """What an answer says of the batch for one partition."""
 
-    transactional_id: str | None
-    required_acks: int
-    timeout: int
-    topics: list[tuple[str, list[tuple[int, bytes | bytearray]]]]
+    at: tuple[str, int]
+    code: int
+    """Kafka's error code; 0 where it was written."""
+    offset: int
+    """Of its first record."""
 
-    def encode(self) -> bytes:
-        """The request's bytes."""
-        parts: list[bytes | bytearray] = [
-            text(self.transactional_id),
-            _HEAD.pack(self.required_acks, self.timeout, len(self.topics)),
+
+class ProduceRequest(WireRequest):
+    """Batches for one broker, at most one for each partition: it takes no more.
+
+    Args:
+        transactional_id: of the producer; None outside of transactions.
+        timeout_ms: how long the broker may wait for its replicas.
+        batches: (topic, partition, the batch's bytes).
+    """
+
+    API_KEY, VERSION = 0, 7
+
+    def __init__(
+        self, transactional_id: str | None, timeout_ms: int, batches: Iterable[tuple[str, int, bytes | bytearray]]
+    ) -> None:
+        self._transactional_id, self._timeout_ms, self._batches = transactional_id, timeout_ms, batches
+
+    def body(self) -> list[Buffer]:
+        """See `WireRequest.body`."""
+        topics = list(by_topic(self._batches))
+        parts: list[Buffer] = [
+            text(self._transactional_id),
+            _HEAD.pack(ALL_REPLICAS, self._timeout_ms, len(topics)),
         ]
-        for topic, partitions in self.topics:
-            parts += (text(topic), INT32.pack(len(partitions)))
-            for partition, records in partitions:
+        for topic, batches in topics:
+            parts += (text(topic), INT32.pack(len(batches)))
+            for _, partition, records in batches:
                 parts += (_PARTITION.pack(partition, len(records)), records)
-        return b"".join(parts)
+        return parts
 
-
-_CLASSES = {
-    version: type(f"ProduceRequest_v{version}", (_Joined, getattr(stock, f"ProduceRequest_v{version}")), {})
-    for version in range(3, 8)
-}
-
-
-class BatchProduceRequest(stock.ProduceRequest):  # type: ignore[misc]
-    """A ProduceRequest whose structures are `_Joined`."""
-
-    def build(self, request_struct_class: Any) -> Any:
-        """The request in the version that the broker speaks."""
-        return super().build(_CLASSES.get(request_struct_class.API_VERSION, request_struct_class))
-
-
-class _Handler(SendProduceReqHandler):  # type: ignore[misc]
-    def create_request(self) -> BatchProduceRequest:
-        topics = defaultdict(list)
-        for tp, batch in self._batches.items():
-            topics[tp.topic].append((tp.partition, batch.get_data_buffer()))
-        transactions = self._sender._txn_manager
-        return BatchProduceRequest(
-            transactional_id=None if transactions is None else transactions.transactional_id,
-            required_acks=self._sender._acks,
-            timeout=self._sender._request_timeout_ms,
-            topics=list(topics.items()),
-        )
-
-
-class BatchSender(Sender):  # type: ignore[misc]
-    """aiokafka's sender, of `BatchProduceRequest`s."""
-
-    async def _send_produce_req(self, node_id: int, batches: Any) -> None:
-        await _Handler(self, batches).do(node_id)
-        self._in_flight.remove(node_id)
-        self._muted_partitions.difference_update(batches)
+    def answer(self, data: Buffer, at: int) -> list[Written]:
+        """What became of each batch. Raises as `WireRequest.answer`."""
+        found = []
+        topics, at = count_at(data, at)
+        for _ in topics:
+            topic, at = text_at(data, at)
+            partitions, at = count_at(data, at)
+            for _ in partitions:
+                partition, code, offset, _, _ = _WRITTEN.unpack_from(data, at)
+                at += _WRITTEN.size
+                found.append(Written((topic, partition), code, offset))
+        return found

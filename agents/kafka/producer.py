@@ -1,319 +1,452 @@
-"""Writing: a transactional producer that the broker can fence, and batches of rows for it.
+"""An idempotent producer of whole record batches: in order, never twice by a retry, and without a task or a wait of
+the event loop for each request.
 
-Two things of aiokafka 0.14 stand against exactly-once and are replaced here. It commits offsets in a transaction
-without the group membership, so the broker accepts them from a member that has lost its partitions. And after an
-error that leaves only abort, its abort sends nothing: the records stay in the broker's open transaction, and the next
-commit publishes them.
+Of a partition up to five batches are on their way at once, each with its sequence number (KIP-98): that is how many a
+broker remembers. Where one fails, those behind it are refused as out of order, or were written already; once all have
+been answered, everything from the first failed one on is sent again under the same numbers, and the broker leaves out
+what it has.
 """
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any, TypeVar
+from collections import Counter, defaultdict, deque
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition, errors
-from aiokafka.client import CoordinationType
-from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
-from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka import TopicPartition, errors
+from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from penstock.agents.batch import Headers, RecordTooLarge
 from penstock.agents.kafka.client import SteadyClient
-from penstock.agents.kafka.produce import BatchSender
-from penstock.agents.kafka.protocol import FencedInstanceId, FencedOffsetCommit, TransactionAbortable
-from penstock.agents.kafka.rows import Builder, row_batch
-from penstock.agents.partitioner import Rows
+from penstock.agents.kafka.produce import ProduceRequest, Written
+from penstock.agents.kafka.rows import Builder
+from penstock.agents.security import PLAINTEXT, Security
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-FENCED = (
-    errors.IllegalGenerationError,
-    errors.UnknownMemberIdError,
-    errors.RebalanceInProgressError,
-    FencedInstanceId,
-)
-"""What `send_offsets` raises where this group member must not commit. Its producer is still good: abort, rejoin."""
-
-_ABORTABLE = (*FENCED, TransactionAbortable)
+log = logging.getLogger("penstock.producer")
 
 Address = tuple[str, int]
 """Topic and partition."""
 Batch = tuple[Address, Builder]
 """Where a batch goes, and the batch."""
 
+WINDOW = 5
+"""Batches of a partition, and requests of a broker, that may be without an answer."""
+REQUEST_TIMEOUT_MS = 15_000
+BACKOFF_SECONDS = 0.05
+"""Before what failed is sent again."""
+REQUEST_BYTES = 16 << 20
+"""Of a request, softly. Brokers take 100 MiB."""
+WRAP = 1 << 31
+"""Sequence numbers begin again at it."""
 
-class _Manager(TransactionManager):
-    """Transaction state that stays true after an abortable error."""
-
-    _txn_partitions: set[TopicPartition]
-    _txn_consumer_group: str | None
-
-    def error_transaction(self, exc: Exception) -> None:
-        """Fail the transaction: the one thing left is to abort it.
-
-        Stock forgets here what the broker has in the transaction, so that it looks empty and its abort is skipped.
-        """
-        partitions, group = set(self._txn_partitions), self._txn_consumer_group
-        super().error_transaction(exc)
-        self._txn_partitions, self._txn_consumer_group = partitions, group
-        self._transaction_waiter.exception()  # retrieved: the caller gets it from its own future
-
-    def fatal_error(self, exc: Exception) -> None:
-        """Fail the producer for good."""
-        super().fatal_error(exc)
-        if self._transaction_waiter is not None and self._transaction_waiter.done():
-            self._transaction_waiter.exception()  # retrieved, as above
+_DUPLICATE, _OUT_OF_ORDER = 46, 45
+_FENCED = (47, 90)
+"""Codes that mean another producer with the same transactional id, or that the broker ended the transaction."""
 
 
-class _OffsetCommitHandler(TxnOffsetCommitHandler):
-    """TxnOffsetCommit with the membership, and with errors that concern the member and not the producer."""
+class Sent:
+    """A batch that the producer has taken.
 
-    def create_request(self) -> FencedOffsetCommit:
-        """Build the request from what the sender was given."""
-        manager = self._sender._txn_manager
-        offsets: defaultdict[str, list[tuple[int, int, str]]] = defaultdict(list)
-        for tp, offset in sorted(self._offsets.items()):
-            offsets[tp.topic].append((tp.partition, offset.offset, offset.metadata))
-        producer = (manager.producer_id, manager.producer_epoch)
-        return FencedOffsetCommit(manager.transactional_id, self._group_id, producer, self._sender.membership, offsets)
-
-    def handle_response(self, response: Any) -> float | None:
-        """Fail the transaction where the member is fenced; leave every other answer to aiokafka.
-
-        Returns:
-            Seconds to wait before the request is repeated, None where it is settled.
-        """
-        answers = [(topic, [row[:2] for row in rows]) for topic, rows, _tags in response.errors]
-        for _topic, rows in answers:
-            for _partition, code in rows:
-                error = errors.for_code(code)
-                if error in _ABORTABLE:
-                    self._sender._txn_manager.error_transaction(error())
-                    return None
-        backoff: float | None = super().handle_response(SimpleNamespace(errors=answers))
-        return backoff
-
-
-class _Sender(BatchSender):
-    """aiokafka's sender, committing offsets through `_OffsetCommitHandler`."""
-
-    membership: tuple[int, str, str | None]
-    """Generation, member id and group instance id of who commits."""
-
-    async def _do_txn_offset_commit(self, offsets: Any, group_id: str) -> None:
-        try:
-            node = await self._find_coordinator(CoordinationType.GROUP, group_id)
-        except errors.GroupAuthorizationFailedError as exc:
-            self._txn_manager.error_transaction(exc)
-            return
-        await _OffsetCommitHandler(self, offsets, group_id).do(node)
-
-
-class TransactionalProducer(AIOKafkaProducer):
-    """An AIOKafkaProducer for transactions that carry a group member's offsets.
-
-    One per worker. A restart under the same transactional id ends the dead worker's transaction at once; any other
-    id leaves it open, and readers of its output partitions waiting, until it times out.
-
-    Args:
-        transactional_id: Unique per worker and the same after its restart.
-        **settings: As for AIOKafkaProducer.
+    Attributes:
+        at: topic and partition.
+        count: its records.
+        size: its bytes, before compression.
+        written: a future of the offset of its first record; it raises what kept the batch from being written, which
+            is no oversight where nobody asks.
     """
 
-    def __init__(self, *, transactional_id: str, **settings: Any) -> None:
-        super().__init__(transactional_id=transactional_id, **settings)
-        # aiokafka builds all of them itself, with no way to say of which class. None has started anything yet.
-        self.client.__class__ = SteadyClient
-        self._sender.__class__ = _Sender
-        self._txn_manager.__class__ = _Manager
+    __slots__ = ("at", "builder", "count", "sequence", "size", "written")
 
-    async def send_offsets(
+    def __init__(self, at: Address, builder: Builder, written: "asyncio.Future[int]") -> None:
+        self.at, self.builder, self.written = at, builder, written
+        self.count, self.size = builder.record_count(), builder.size()
+        self.sequence: int | None = None
+
+
+class _Lane:
+    """The batches of one partition, in order."""
+
+    __slots__ = ("again", "broken", "flying", "known", "next", "waiting")
+
+    def __init__(self, *, known: bool) -> None:
+        self.next = 0  # sequence number of the next batch to be sent for the first time
+        self.known = known  # the broker asks nobody about a batch any more
+        self.waiting: deque[Sent] = deque()
+        self.flying: list[Sent] = []
+        self.again: list[Sent] = []  # what failed, to be sent again once nothing is flying
+        self.broken: Exception | None = None
+
+    def rewind(self) -> None:
+        """Put what failed before what waits, in the order of the first time."""
+        first = self.again[0].sequence or 0
+        self.again.sort(key=lambda sent: ((sent.sequence or 0) - first + WRAP // 2) % WRAP)
+        self.waiting.extendleft(reversed(self.again))
+        self.again = []
+
+
+class _Reply:
+    """Takes the answer to a request, at once."""
+
+    __slots__ = ("_batches", "_first", "_node", "_producer")
+
+    def __init__(self, producer: "BatchProducer", node: int, batches: list[Sent], *, first: bool) -> None:
+        self._producer, self._node, self._batches, self._first = producer, node, batches, first
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, answer: list[Written]) -> None:
+        self._producer._returned(self._node, first=self._first)
+        self._producer._answered(self._batches, answer)
+
+    def set_exception(self, exc: BaseException) -> None:
+        self._producer._returned(self._node, first=self._first)
+        self._producer._lost(self._node, self._batches, exc)
+
+
+class BatchProducer:
+    """Sends batches. An async context manager; `start` and `stop` do the same.
+
+    Args:
+        servers: bootstrap servers, host:port.
+        security: how to connect.
+        request_timeout_ms: after which a broker that does not answer is asked again, by a new connection.
+        retry_backoff_ms: before what failed is sent again.
+    """
+
+    transactional_id: str | None = None
+
+    def __init__(
         self,
-        offsets: Mapping[Address, int],
+        servers: list[str],
+        security: Security = PLAINTEXT,
         *,
-        group_id: str,
-        generation: int,
-        member_id: str,
-        instance_id: str | None = None,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
+        retry_backoff_ms: int = round(1000 * BACKOFF_SECONDS),
     ) -> None:
-        """Add offsets to the open transaction, in the name of a group member.
+        self._servers, self._security = servers, security
+        self._timeout_ms, self._backoff = request_timeout_ms, retry_backoff_ms / 1000
+        self._client: Any = None
+        self._id, self._epoch = -1, -1
+        self._lanes: dict[Address, _Lane] = {}
+        self._due: dict[Address, _Lane] = {}  # those with something waiting
+        self._behind: dict[Address, _Lane] = {}  # those with something to send again
+        self._asked: Counter[int] = Counter()  # by broker, requests without an answer
+        self._first: set[int] = set()  # brokers that have the first batches of a transaction
+        self._open: set[asyncio.Future[int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: set[int] = set()
+        self._mending = False
+        self._room: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self.size_bytes = 0
+        """Bytes taken and not acknowledged yet, before compression."""
 
-        One call at a time, and nothing may be sent meanwhile: where this fails, aiokafka forgets partitions that it
-        has yet to add to the transaction, and would send their records outside of it.
+    # ---- from start to stop
 
-        Args:
-            offsets: The next offset to read of each (topic, partition).
-            group_id: The consumer group.
-            generation: The generation under which the records before those offsets were fetched.
-            member_id: The member id under which they were fetched.
-            instance_id: The `group.instance.id` of a static member.
+    async def start(self) -> None:
+        """Connect, and get an id.
 
         Raises:
-            FENCED: One of these: the member has lost its partitions. Call `abort_transaction` and drop what is staged;
-                the producer can begin the next transaction.
-            ProducerFenced: Another producer has the transactional id. Nothing more can be done with this one.
-            ValueError: No offsets or no membership. A broker does not check offsets without one.
+            KafkaConnectionError: none of the servers answers.
+            KafkaError: the broker gives no id.
         """
-        if generation < 0 or not member_id:
-            raise ValueError(
-                f"group {group_id!r}: offsets of generation {generation}, member {member_id!r} are unfenced"
-            )
-        self._sender.membership = (generation, member_id, instance_id)
-        await super().send_offsets_to_transaction(
-            {TopicPartition(*at): offset for at, offset in offsets.items()}, group_id
+        self._client = SteadyClient(
+            bootstrap_servers=self._servers,
+            client_id=self._name(),
+            request_timeout_ms=self._timeout_ms,
+            retry_backoff_ms=round(1000 * self._backoff),
+            **self._security.client_settings(),
         )
+        try:
+            await self._client.bootstrap()
+            await self._identify()
+        except BaseException:
+            await self._client.close()
+            raise
 
-    async def send_offsets_to_transaction(self, offsets: Any, group_id: str) -> None:
-        """Refuse aiokafka's own way, which says nothing of the membership."""
-        raise errors.IllegalOperation("Use send_offsets: these offsets would be accepted from anybody")
+    def _name(self) -> str:
+        return "penstock" if self.transactional_id is None else f"penstock-{self.transactional_id}"
 
+    async def stop(self) -> None:
+        """Send what was taken, for as long as a request may take, then disconnect. What is left raises
+        ProducerClosed."""
+        if self._open and self._failure is None:
+            await asyncio.wait(set(self._open), timeout=self._timeout_ms / 1000)
+        self._fail(self._failure or errors.ProducerClosed("the producer was stopped before"))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
 
-class BatchWriter:
-    """Collects rows into record batches per (topic, partition) until they are sent.
+    async def __aenter__(self) -> "BatchProducer":
+        await self.start()
+        return self
 
-    Sending whole batches costs no future per record.
-
-    Args:
-        producer: Gives the batches their size, compression and transactional flag, and sends them.
-        compression: By topic, where it is another than the producer's.
-    """
-
-    def __init__(self, producer: AIOKafkaProducer, compression: Mapping[str, str] | None = None) -> None:
-        self._producer, self._compression = producer, compression or {}
-        if type(producer._sender) is Sender:
-            producer._sender.__class__ = BatchSender  # it adds no state, nor does the next
-        producer.client.__class__ = SteadyClient
-        self._limit: int = producer._max_request_size
-        self._open: dict[Address, Builder] = {}
-        self._full: list[Batch] = []
-        self._full_bytes = 0
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()
 
     @property
-    def size_bytes(self) -> int:
-        """Bytes held, before compression."""
-        open_bytes: int = sum(builder.size() for builder in self._open.values())
-        return self._full_bytes + open_bytes
+    def client(self) -> SteadyClient:
+        """Its connections. Raises RuntimeError before `start`."""
+        if self._client is None:
+            raise RuntimeError("the producer is used before it is started")
+        return self._client  # type: ignore[no-any-return]
 
-    def append_rows(
-        self,
-        topic: str,
-        partition: int,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        timestamps: Sequence[int],
-        headers: Sequence[Headers] | None = None,
-        rows: Rows | None = None,
-    ) -> None:
-        """Add records for one partition, behind those added before.
-
-        A record larger than the producer's `max_batch_size` gets a batch of its own.
-
-        Args:
-            topic: Kafka's name of the topic.
-            partition: Number of the partition.
-            keys: Raw keys.
-            values: Raw values; None is a tombstone.
-            timestamps: Milliseconds since the epoch, in any order; -1 is Kafka's for none.
-            headers: The headers of each record, or None where there are none.
-            rows: Which rows of the columns. Default None: all.
-
-        Raises:
-            RecordTooLarge: A record exceeds the producer's `max_request_size`. The rows before it are taken; the
-                caller may go on with those after it.
-            TypeError: A row holds something else than bytes. The rows before it are taken.
-            ValueError: The columns differ in length; nothing is taken.
-        """
-        keys, values, timestamps = _listed(keys), _listed(values), _listed(timestamps)
-        headers = None if headers is None else _listed(headers)
-        count = len(keys)
-        if len(values) != count or len(timestamps) != count or (headers is not None and len(headers) != count):
-            raise ValueError(f"columns for {topic}-{partition} differ in length")
-        at, end = (topic, partition), count if rows is None else len(rows)
-        builder = self._open.get(at)
-        taken = 0 if builder is None else builder.extend(keys, values, timestamps, headers, rows, 0)
-        while taken < end:
-            builder = self._start(at)
-            before, taken = taken, builder.extend(keys, values, timestamps, headers, rows, taken)
-            if builder.size() > self._limit:  # it takes any first record, and behind such a one no other
-                del self._open[at]
-                raise RecordTooLarge(*at, before, builder.size(), self._limit)
-
-    def _start(self, at: Address) -> Builder:
-        """Close the partition's batch and open the next one."""
-        self._close(at)
-        builder = self._open[at] = row_batch(self._producer, self._compression.get(at[0]))
-        return builder
-
-    def _close(self, at: Address) -> None:
-        builder = self._open.pop(at, None)
-        if builder is not None:
-            builder.close()
-            self._full.append((at, builder))
-            self._full_bytes += builder.size()
-
-    def take(self) -> list[Batch]:
-        """Hand over every batch, full or not, those of a partition in order, and start afresh."""
-        for at in list(self._open):
-            self._close(at)
-        batches = self._full
-        self.clear()
-        return batches
-
-    def clear(self) -> None:
-        """Forget every row."""
-        self._open, self._full, self._full_bytes = {}, [], 0
-
-    async def send_all(self, batches: Iterable[Batch]) -> list[tuple[TopicPartition, int, asyncio.Future[Any]]]:
-        """Give batches to the producer, in order.
-
-        Returns as soon as the producer has taken them; a partition's next batch waits until the last one is on its
-        way.
-
-        Args:
-            batches: What `take` returned.
-
-        Returns:
-            For each batch its partition, its record count, and a future with aiokafka's RecordMetadata, which has the
-            offset of the batch's first record. Await each before committing: aiokafka also commits a transaction
-            from which the broker refused records. A producer that had a batch refused cannot go on with its partition
-            (the sequence numbers do not match any more): abort, and start another one.
-
-        Raises:
-            KafkaError: The producer cannot take a batch any more, or the topic does not exist.
-            IllegalOperation: A transactional producer is in no transaction.
-        """
-        sent: list[tuple[TopicPartition, int, asyncio.Future[Any]]] = []
-        try:
-            for (topic, partition), builder in batches:
-                future = await self._send(builder, topic, partition)
-                sent.append((TopicPartition(topic, partition), builder.record_count(), future))
-        except BaseException:
-            for _tp, _count, future in sent:
-                future.add_done_callback(retrieve)
-            raise
-        return sent
-
-    async def _send(self, builder: Builder, topic: str, partition: int) -> asyncio.Future[Any]:
+    async def _identify(self) -> None:
+        """Get a producer id, from any broker."""
         while True:
             try:
-                future: asyncio.Future[Any] = await self._producer.send_batch(builder, topic, partition=partition)
-            except errors.KafkaTimeoutError:
-                # Raised while the partition's previous batch cannot leave, for as long as its leader is away. This
-                # one was not taken, so trying again cannot write it twice.
-                log.warning("%s-%s takes no records at the moment, trying again", topic, partition)
+                answer = await self.client.send(self.client.get_random_node(), InitProducerIdRequest(None, 0))
+                if not answer.error_code:
+                    self._id, self._epoch = answer.producer_id, answer.producer_epoch
+                    return
+                error = errors.for_code(answer.error_code)()
+            except errors.KafkaError as exc:
+                error = exc
+            if not error.retriable:
+                raise error
+            log.warning("no producer id yet: %r", error)
+            await asyncio.gather(self.client.force_metadata_update(), asyncio.sleep(self._backoff))
+
+    # ---- sending
+
+    async def send_all(self, batches: Iterable[Batch]) -> list[Sent]:
+        """Take batches, those of a partition in order. Returns before they are written.
+
+        Raises:
+            KafkaError: why this producer can send nothing any more, or nothing to one of the partitions: a batch of it
+                was refused, and the broker misses its numbers. Go on with another producer.
+        """
+        return self.send(batches)
+
+    def send(self, batches: Iterable[Batch]) -> list[Sent]:
+        """See `send_all`."""
+        if self._failure is not None:
+            raise self._failure
+        loop = asyncio.get_running_loop()
+        taken = []
+        for at, builder in batches:
+            lane = self._lanes.get(at)
+            if lane is None:
+                lane = self._lanes[at] = _Lane(known=self.transactional_id is None)
+                self.client.add_topic(at[0])
+            if lane.broken is not None:
+                raise lane.broken
+            sent = Sent(at, builder, loop.create_future())
+            self._open.add(sent.written)
+            self.size_bytes += sent.size
+            lane.waiting.append(sent)
+            self._due[at] = lane
+            taken.append(sent)
+        self._pump()
+        return taken
+
+    async def room(self, most: int) -> None:
+        """Return once less than so many bytes are on their way, or the producer has failed."""
+        while self.size_bytes >= most and self._failure is None:
+            if self._room is None:
+                self._room = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._room)
+
+    async def flush(self) -> None:
+        """Return once everything taken is written or refused."""
+        while self._open:
+            await asyncio.wait(set(self._open))
+
+    def _pump(self) -> None:
+        """Send what may go: to each broker with less than `WINDOW` requests, the next batch of each partition."""
+        cluster, going = self.client.cluster, True
+        while going and self._due:
+            going = False
+            nodes: defaultdict[int, list[_Lane]] = defaultdict(list)
+            sizes: Counter[int] = Counter()
+            for at, lane in self._due.items():
+                if lane.again or len(lane.flying) >= WINDOW:
+                    continue
+                node = cluster.leader_for_partition(TopicPartition(*at))
+                if node is None or node < 0:
+                    self._mend()
+                elif (
+                    self._asked[node] < WINDOW
+                    and sizes[node] < REQUEST_BYTES
+                    and (lane.known or node not in self._first)
+                ):
+                    nodes[node].append(lane)
+                    sizes[node] += lane.waiting[0].size
+            for node, lanes in nodes.items():
+                going = self._request(node, lanes) or going
+
+    def _request(self, node: int, lanes: Sequence[_Lane]) -> bool:
+        """Send the next batch of each. False: there is no connection yet."""
+        connection = self.client.connected(node)
+        if connection is None:
+            if node not in self._connecting:
+                self._connecting.add(node)
+                self._spawn(self._connect(node))
+            return False
+        batches = [lane.waiting.popleft() for lane in lanes]
+        wire = []
+        for lane, sent in zip(lanes, batches, strict=True):
+            lane.flying.append(sent)
+            if not lane.waiting:
+                self._due.pop(sent.at, None)
+            if sent.sequence is None:
+                sent.sequence, lane.next = lane.next, (lane.next + sent.count) % WRAP
+                sent.builder._set_producer_state(self._id, self._epoch, sent.sequence)
+            wire.append((*sent.at, sent.builder._build()))
+        self._asked[node] += 1
+        if first := not all(lane.known for lane in lanes):
+            self._first.add(node)
+        request = ProduceRequest(self.transactional_id, self._timeout_ms, wire)
+        try:
+            connection.ask(request, _Reply(self, node, batches, first=first))
+        except errors.KafkaError as exc:
+            self._returned(node, first=first)
+            self._lost(node, batches, exc)
+        return True
+
+    async def _connect(self, node: int) -> None:
+        try:
+            if not await self.client.ready(node):
+                await asyncio.sleep(self._backoff)
+        finally:
+            self._connecting.discard(node)
+        self._pump()
+
+    # ---- answers
+
+    def _returned(self, node: int, *, first: bool) -> None:
+        self._asked[node] -= 1
+        if first:
+            self._first.discard(node)
+
+    def _answered(self, batches: list[Sent], answer: list[Written]) -> None:
+        by_address = {written.at: written for written in answer}
+        for sent in batches:
+            written = by_address.get(sent.at)
+            code, offset = (7, -1) if written is None else (written.code, written.offset)
+            lane = self._lanes[sent.at]
+            lane.flying.remove(sent)
+            if code in (0, _DUPLICATE):
+                lane.known = True
+                self._settle(sent, offset)
             else:
-                return future
+                self._refused(lane, sent, code)
+        if self._failure is None:
+            self._pump()
 
+    def _lost(self, node: int, batches: list[Sent], exc: BaseException) -> None:
+        """Nobody knows whether these were written."""
+        if self._failure is None:
+            log.warning("node %d did not answer a produce request: %r", node, exc)
+        for sent in batches:
+            lane = self._lanes[sent.at]
+            lane.flying.remove(sent)
+            if isinstance(exc, errors.KafkaError) and not exc.retriable:
+                self._break(lane, sent, exc)
+            else:
+                self._repeat(lane, sent)
 
-def _listed(column: Sequence[T]) -> list[T]:
-    """A column as the builders take it."""
-    return column if type(column) is list else list(column)
+    def _refused(self, lane: _Lane, sent: Sent, code: int) -> None:
+        error = errors.for_code(code)
+        told = error(f"{sent.at[0]}[{sent.at[1]}]")
+        if lane.broken is not None:
+            self._settle(sent, lane.broken)
+        elif code in _FENCED:
+            self._fail(errors.ProducerFenced(f"{told!r}"))
+        elif code == _OUT_OF_ORDER and not lane.again:
+            self._fail(told)  # the broker has lost records
+        elif code == _OUT_OF_ORDER or error.retriable:
+            if code != _OUT_OF_ORDER:
+                log.warning("%s[%d]: a batch was not written, sending it again: %s", *sent.at, error.__name__)
+            self._repeat(lane, sent)
+        else:
+            self._break(lane, sent, told)
 
+    def _repeat(self, lane: _Lane, sent: Sent) -> None:
+        if self._failure is not None:
+            self._settle(sent, self._failure)
+        elif lane.broken is not None:
+            self._settle(sent, lane.broken)
+        else:
+            lane.again.append(sent)
+            self._behind[sent.at] = lane
+            self._mend()
 
-def retrieve(future: asyncio.Future[Any]) -> None:
-    """Take note of a send that nobody will await any more, which asyncio would report as an oversight."""
-    if not future.cancelled():
-        future.exception()
+    def _break(self, lane: _Lane, sent: Sent, exc: Exception) -> None:
+        """A batch was refused for good: the broker would not expect the numbers of the next ones."""
+        lane.broken = exc
+        self._behind.pop(sent.at, None)
+        self._due.pop(sent.at, None)
+        for one in (sent, *lane.again, *lane.waiting):
+            self._settle(one, exc)
+        lane.again, lane.waiting = [], deque()
+        self._broke(exc)
+
+    def _broke(self, exc: Exception) -> None:
+        """A batch was refused for good."""
+
+    def _fail(self, exc: Exception) -> None:
+        """Nothing can be sent any more."""
+        if self._failure is None:
+            self._failure = exc
+        for lane in self._lanes.values():
+            for sent in (*lane.again, *lane.waiting, *lane.flying):
+                self._settle(sent, self._failure)
+            lane.again, lane.waiting = [], deque()
+        self._due, self._behind = {}, {}
+
+    def _settle(self, sent: Sent, what: int | Exception) -> None:
+        if sent.written.done():
+            return
+        self._open.discard(sent.written)
+        self.size_bytes -= sent.size
+        if isinstance(what, int):
+            sent.written.set_result(what)
+        else:
+            sent.written.set_exception(what)
+            sent.written.exception()  # retrieved: see Sent
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # ---- what goes wrong
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _mend(self) -> None:
+        if not self._mending:
+            self._mending = True
+            self._spawn(self._mended())
+
+    async def _mended(self) -> None:
+        """Ask who leads the partitions, and send again, until nothing is behind."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            while self._behind or self._leaderless(loop.time() - began):
+                await asyncio.gather(self.client.force_metadata_update(), asyncio.sleep(self._backoff))
+                for at, lane in list(self._behind.items()):
+                    if not lane.flying:
+                        lane.rewind()
+                        del self._behind[at]
+                        self._due[at] = lane
+                self._pump()
+        finally:
+            self._mending = False
+
+    def _leaderless(self, waited: float) -> bool:
+        """Whether something waits for a partition to have a leader. One that does not exist gets none."""
+        found = False
+        for at, lane in list(self._due.items()):
+            known = self.client.cluster.partitions_for_topic(at[0])
+            if (known is None and waited > self._timeout_ms / 1000) or (known is not None and at[1] not in known):
+                exc = errors.UnknownTopicOrPartitionError(f"{at[0]}[{at[1]}]")
+                self._break(lane, lane.waiting.popleft(), exc)
+            elif self.client.cluster.leader_for_partition(TopicPartition(*at)) in (None, -1):
+                found = True
+        return found

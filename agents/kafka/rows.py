@@ -1,4 +1,4 @@
-"""Record batches to be written: rows of columns into the bytes of a batch, for aiokafka's sender to send.
+"""Record batches to be written: rows of columns into the bytes of a batch.
 
 Two builders of one shape: `RowBatch`, whose records `_native.write_records` encodes, and `PlainRowBatch` on aiokafka's
 own encoder, where that is not built.
@@ -7,7 +7,6 @@ own encoder, where that is not built.
 from struct import Struct
 from typing import Protocol
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.producer.message_accumulator import BatchBuilder
 from crc32c import crc32c
@@ -26,7 +25,7 @@ _NO_HEADERS: list[tuple[str, bytes | None]] = []
 
 
 class Builder(Protocol):
-    """A record batch that is being built. aiokafka's MessageBatch takes one as its own."""
+    """A record batch that is being built. aiokafka's MessageBatch takes one as its own, hence its names."""
 
     def extend(
         self,
@@ -66,6 +65,18 @@ class Builder(Protocol):
 
     def close(self) -> None:
         """Take no more."""
+        ...
+
+    def closed(self) -> bool:
+        """Whether it takes no more."""
+        ...
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        """Say who writes it, and under which number. Before `_build`."""
+        ...
+
+    def _build(self) -> bytearray:
+        """The batch's bytes; built once."""
         ...
 
 
@@ -185,12 +196,9 @@ CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 """Kafka's numbers of the compressions."""
 
 
-def row_batch(producer: AIOKafkaProducer, compression: str | None = None) -> Builder:
-    """An empty batch with a producer's size and transactional flag, and its compression where none is given."""
-    accumulator, transactions = producer._message_accumulator, producer._txn_manager
-    limit, codec = accumulator._batch_size, accumulator._compression_type
-    codec = codec if compression is None else CODECS[compression]
-    transactional = transactions is not None and transactions.transactional_id is not None
+def row_batch(limit: int, compression: str | None = None, *, transactional: bool = False) -> Builder:
+    """An empty batch of up to so many bytes before compression."""
+    codec = 0 if compression is None else CODECS[compression]
     if native is not None:
         return RowBatch(limit, codec, transactional)
     return PlainRowBatch(limit, codec, is_transactional=transactional)

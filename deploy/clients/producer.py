@@ -1,19 +1,24 @@
 """Writing typed records: one at a time with its acknowledgement, or many in whole batches."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from random import randrange
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from penstock.agents.kafka.producer import BatchWriter
+from penstock.agents.kafka.client import SteadyClient
+from penstock.agents.kafka.producer import Batch
 from penstock.agents.kafka.unreachable import unreachable
+from penstock.agents.kafka.writer import BatchWriter
 from penstock.agents.partitioner import Partitioner
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic
 from penstock.tables.errors import PenstockError
+
+log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -83,7 +88,7 @@ class Producer:
     ) -> None:
         self.broker, self.acks, self._batch_bytes, self._security = broker, acks, batch_bytes, security
         self._client: Any = None
-        self._writer: Any = None
+        self._writer = BatchWriter(batch_bytes=batch_bytes)
         self._partitioners: dict[str, Partitioner] = {}
         self._untold: set[asyncio.Future[Delivery]] = set()
         self._chunks = 0
@@ -102,7 +107,7 @@ class Producer:
         except KafkaError as exc:
             await self._client.stop()
             raise await unreachable(self.broker.split(","), self._security) from exc
-        self._writer = BatchWriter(self._client)
+        self._client.client.__class__ = SteadyClient
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -201,9 +206,21 @@ class Producer:
         for partition, rows in enumerate(partitioner.rows(keys, anywhere)):
             if len(rows):
                 self._writer.append_rows(topic, partition, keys, values, stamps, rows=rows)
-        sent = await self._writer.send_all(self._writer.take())
-        await asyncio.gather(*(future for _, _, future in sent))
+        await asyncio.gather(*[await self._taken(batch) for batch in self._writer.take()])
         return len(chunk)
+
+    async def _taken(self, batch: Batch) -> asyncio.Future[Any]:
+        """Hand a batch over, once the one before it for the partition is on its way."""
+        (topic, partition), builder = batch
+        while True:
+            try:
+                sent: asyncio.Future[Any] = await self._client.send_batch(builder, topic, partition=partition)
+            except KafkaTimeoutError:
+                # Raised for as long as the partition's leader is away. This one was not taken, so trying again cannot
+                # write it twice.
+                log.warning("%s[%d] takes no records at the moment, trying again", topic, partition)
+            else:
+                return sent
 
     async def _partition(self, topic: str, key: bytes | None) -> int:
         count = len(await self._client.partitions_for(topic))

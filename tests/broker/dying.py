@@ -11,22 +11,22 @@ from penstock.agents.faust.transaction import KafkaTransaction
 def before_commit(armed: Path) -> None:
     """Let this process be killed as by kill -9, once the file is there and a checkpoint has sent rows. The file goes
     first."""
-    send_changelog, commit = KafkaTransaction.send_changelog, KafkaTransaction.commit
+    add_changelog, commit = KafkaTransaction.add_changelog, KafkaTransaction.commit
     rows = 0
 
-    async def send_counted(self: KafkaTransaction, *given: Any) -> None:
+    def add_counted(self: KafkaTransaction, *given: Any) -> None:
         nonlocal rows
         rows += len(given[2])
-        await send_changelog(self, *given)
+        add_changelog(self, *given)
 
-    async def die_or_commit(self: KafkaTransaction, *given: Any) -> None:
+    async def die_or_commit(self: KafkaTransaction) -> None:
         nonlocal rows
         if rows:
             die_where(armed)
         rows = 0
-        await commit(self, *given)
+        await commit(self)
 
-    KafkaTransaction.send_changelog = send_counted  # type: ignore[method-assign]
+    KafkaTransaction.add_changelog = add_counted  # type: ignore[method-assign]
     KafkaTransaction.commit = die_or_commit  # type: ignore[method-assign]
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
-
-from penstock.agents.kafka.producer import BatchWriter
+from penstock.agents.kafka.producer import BatchProducer
+from penstock.agents.kafka.writer import BatchWriter
 from penstock.deploy import create_topics
 from penstock.deploy.lag import LagMonitor
 from penstock.deploy.stored import StoredPart, stored_parts
@@ -47,7 +46,8 @@ class Goldens:
         """By slot how often the worker before had said that it is ready."""
         self._at: dict[tuple[int, str, int], int] = {}  # (slot, global table, partition) -> position
         self._written: Counter[tuple[str, int]] = Counter()
-        self._writer: Any = None
+        self._writer = BatchWriter()
+        self._producer: BatchProducer
         self._lag: Any = None
 
     @classmethod
@@ -56,9 +56,8 @@ class Goldens:
         """With topics made and nobody at work yet; its workers end with it."""
         self = cls(broker, prefix, folder)
         await create_topics(broker, self.cases.topics())
-        producer = AIOKafkaProducer(bootstrap_servers=broker, enable_idempotence=True)
-        async with producer, LagMonitor(broker, {self.spec.app_id: self.spec.source_topics}) as self._lag:
-            self._writer = BatchWriter(producer)
+        self._producer = BatchProducer([broker])
+        async with self._producer, LagMonitor(broker, {self.spec.app_id: self.spec.source_topics}) as self._lag:
             with self.stack:
                 yield self
 
@@ -117,8 +116,8 @@ class Goldens:
         for (topic, partition), rows in columns.items():
             self._written[topic, partition] += len(rows)
             self._writer.append_rows(topic, partition, *map(list, zip(*rows, strict=True)))
-        for _, _, acknowledged in await self._writer.send_all(self._writer.take()):
-            await acknowledged
+        for sent in await self._producer.send_all(self._writer.take()):
+            await sent.written
 
     async def consumed(self) -> None:
         """All that was written is committed, and every worker's global tables have it."""

@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from penstock.agents.kafka.producer import BatchWriter, TransactionalProducer
+from penstock.agents.kafka.producer import BatchProducer
+from penstock.agents.kafka.transactional import TransactionalProducer
+from penstock.agents.kafka.writer import BatchWriter
 
 YEAR_2013 = 1_357_034_400_000
 LIMIT = 30.0  # seconds; how long a condition is awaited before the test fails
@@ -30,23 +31,25 @@ async def create_topic(bootstrap: str, name: str, partitions: int = 1) -> None:
 
 
 @asynccontextmanager
-async def writing(bootstrap: str, transactional_id: str | None = None, **settings: Any) -> AsyncIterator[Any]:
+async def writing(bootstrap: str, transactional_id: str | None = None) -> AsyncIterator[Any]:
     """A started producer, idempotent or transactional."""
     if transactional_id is None:
-        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, **settings)
+        producer = BatchProducer([bootstrap])
     else:
-        producer = TransactionalProducer(bootstrap_servers=bootstrap, transactional_id=transactional_id, **settings)
+        producer = TransactionalProducer([bootstrap], transactional_id)
     async with producer:
         yield producer
 
 
-async def write(producer: Any, topic: str, rows: list[tuple[Any, ...]], partition: int = 0) -> None:
+async def write(
+    producer: BatchProducer, topic: str, rows: list[tuple[Any, ...]], compression: str | None = None
+) -> None:
     """Write rows of (key, value, timestamp, headers) as one wire batch and wait for it."""
     keys, values, timestamps, headers = zip(*rows, strict=True)
-    writer = BatchWriter(producer)
-    writer.append_rows(topic, partition, keys, values, timestamps, headers)
-    for _tp, _count, future in await writer.send_all(writer.take()):
-        await future
+    writer = BatchWriter(transactional=producer.transactional_id is not None, compression=compression)
+    writer.append_rows(topic, 0, keys, values, timestamps, headers)
+    for sent in await producer.send_all(writer.take()):
+        await sent.written
 
 
 def some(name: str, count: int) -> list[tuple[Any, ...]]:
@@ -79,9 +82,9 @@ def compressed(kind: str) -> Callable[[str, str], Awaitable[None]]:
     """A writer that compresses."""
 
     async def writer(bootstrap: str, topic: str) -> None:
-        async with writing(bootstrap, compression_type=kind) as producer:
+        async with writing(bootstrap) as producer:
             for number in range(3):
-                await write(producer, topic, some(f"{kind} {number}", 12))
+                await write(producer, topic, some(f"{kind} {number}", 12), kind)
 
     writer.__name__ = kind
     return writer
@@ -93,8 +96,8 @@ async def transactions(bootstrap: str, topic: str) -> None:
         good, bad = [await stack.enter_async_context(writing(bootstrap, f"{topic}-{name}")) for name in ("good", "bad")]
         other = await stack.enter_async_context(writing(bootstrap))
         for number in range(2):
-            await good.begin_transaction()
-            await bad.begin_transaction()
+            good.begin_transaction()
+            bad.begin_transaction()
             for step in range(3):
                 await write(bad, topic, some(f"aborted {number} {step}", 5))
                 await write(good, topic, some(f"committed {number} {step}", 6))
@@ -107,11 +110,11 @@ async def transactions(bootstrap: str, topic: str) -> None:
 async def ending_in_aborted(bootstrap: str, topic: str) -> None:
     """Nothing visible but the first records: `next` has to move over the rest of the log."""
     async with writing(bootstrap, f"{topic}-only") as producer:
-        await producer.begin_transaction()
+        producer.begin_transaction()
         await write(producer, topic, some("committed", 3))
         await producer.commit_transaction()
         for _ in range(3):
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await write(producer, topic, some("aborted", 5))
             await producer.abort_transaction()
 
@@ -120,7 +123,7 @@ async def ending_in_markers(bootstrap: str, topic: str) -> None:
     """Transactions that leave one record each, then a marker."""
     async with writing(bootstrap, f"{topic}-small") as producer:
         for number in range(4):
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await write(producer, topic, some(f"committed {number}", 1))
             await producer.commit_transaction()
 

@@ -10,8 +10,9 @@ from aiokafka import TopicPartition, errors
 from aiokafka.protocol.metadata import MetadataRequest
 
 from penstock.agents.kafka.client import SteadyClient
-from penstock.agents.kafka.producer import BatchWriter, TransactionalProducer
 from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.transactional import TransactionalProducer
+from penstock.agents.kafka.writer import BatchWriter
 from penstock.deploy import BrokerServer, create_topics
 from penstock.pipelines import Topic
 from tests.broker.brokers import EMBEDDED
@@ -37,7 +38,7 @@ class Ended:
         self.writer = writer
         self.writer.transport.abort()
 
-    def write(self, data: bytes) -> None:
+    def writelines(self, data: Any) -> None:
         raise RuntimeError("unable to perform operation on <TCPTransport closed=True reading=False 0x0>")
 
     def __getattr__(self, name: str) -> Any:
@@ -58,11 +59,11 @@ async def reading(bootstrap: str) -> PartitionReader:
 
 
 async def write(bootstrap: str, producer: TransactionalProducer, value: bytes) -> None:
-    writer = BatchWriter(producer)
-    await producer.begin_transaction()
+    writer = BatchWriter(transactional=True)
+    producer.begin_transaction()
     writer.append_rows(*TP, [b"k"], [value], [1])
-    for _, _, future in await writer.send_all(writer.take()):
-        await future
+    for sent in await producer.send_all(writer.take()):
+        await sent.written
     await producer.commit_transaction()
 
 
@@ -91,7 +92,7 @@ def test_reading_and_writing_go_on_after_their_connections_end(server: str) -> N
         with BrokerServer() as broker:
             await create_topics(broker.bootstrap, [numbers])
             reader = await reading(broker.bootstrap)
-            producer = TransactionalProducer(bootstrap_servers=broker.bootstrap, transactional_id="t")
+            producer = TransactionalProducer([broker.bootstrap], "t")
             await producer.start()
             try:
                 for n in range(20):

@@ -125,9 +125,8 @@ def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(kafka: 
         try:
             one.append_rows(out.name, 0, [b"k"], [b"late"], [1], None)
             one.take()
-            await one.send_outputs()
-            await one.settle()
-            await one.commit({(out.name, 0): 1}, Owner(1, "member"))
+            await one.settle({(out.name, 0): 1}, Owner(1, "member"))
+            await one.commit()
         except Exception as exc:
             return reported(exc, one)
         raise AssertionError("it was committed")
@@ -139,7 +138,7 @@ def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(kafka: 
         old.append_rows(out.name, 0, [b"k"], [b"never seen"], [1], None)
         old.take()
         await old.send_outputs()
-        await old.settle()
+        await old.producer.flush()
         async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, isolation_level="read_committed") as reader:
             tp = TopicPartition(out.name, 0)
 

@@ -175,7 +175,7 @@ def test_a_seek_that_waited_through_a_rebalance_is_given_up(kafka: Any, topic_pr
             member(kafka.bootstrap, group, [topic]) as one,
         ):
             coordinator = one.inner._coordinator
-            await producer.begin_transaction()
+            producer.begin_transaction()
             who = {"generation": coordinator.generation, "member_id": coordinator.member_id}
             await producer.send_offsets({(topic, 0): 1, (topic, 1): 1}, group_id=group, **who)
             seek = asyncio.ensure_future(one.consumer.seek_to_committed_offsets())

@@ -2,27 +2,31 @@
 
 import asyncio
 import gc
-import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     IllegalGenerationError,
     IllegalOperation,
     IncompatibleBrokerVersion,
+    MessageSizeTooLargeError,
     ProducerFenced,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
 )
 
 from penstock.agents.batch import RecordTooLarge
 from penstock.agents.faust.coordinator import StableConsumer, StableCoordinator
-from penstock.agents.kafka.producer import FENCED, BatchWriter, TransactionalProducer
-from penstock.agents.kafka.protocol import FencedOffsetCommit, StableOffsetFetch, UnstableOffsetCommit
+from penstock.agents.kafka.producer import BatchProducer
+from penstock.agents.kafka.protocol import StableOffsetFetch, UnstableOffsetCommit
 from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.transaction_requests import TxnOffsetCommit
+from penstock.agents.kafka.transactional import FENCED, TransactionalProducer
+from penstock.agents.kafka.writer import BatchWriter
 
 pytestmark = pytest.mark.kafka
 
@@ -65,11 +69,9 @@ def names(kafka: Any, topic_prefix: str) -> Names:
     return found
 
 
-def producing(names: Names, **settings: Any) -> Any:
+def producing(names: Names) -> Any:
     """The transactional producer of a worker."""
-    return TransactionalProducer(
-        bootstrap_servers=names.bootstrap, transactional_id=names.transactional_id, retry_backoff_ms=50, **settings
-    )
+    return TransactionalProducer([names.bootstrap], names.transactional_id)
 
 
 @asynccontextmanager
@@ -94,10 +96,10 @@ def membership(names: Names, consumer: Any) -> dict[str, Any]:
 
 async def write(producer: Any, tp: TopicPartition, *values: bytes) -> None:
     """Write values as one batch and wait for them."""
-    writer = BatchWriter(producer)
+    writer = BatchWriter(transactional=producer.transactional_id is not None)
     writer.append_rows(*tp, [b"key"] * len(values), values, [1_700_000_000_000] * len(values))
-    for _tp, _count, future in await writer.send_all(writer.take()):
-        await future
+    for sent in await producer.send_all(writer.take()):
+        await sent.written
 
 
 async def read(names: Names, tp: TopicPartition, level: str = "read_committed") -> list[bytes | None]:
@@ -127,7 +129,7 @@ def test_a_valid_member_commits(names: Names) -> None:
     async def main() -> None:
         async with joining(names) as consumer, producing(names) as producer:
             assert type(consumer._coordinator) is StableCoordinator
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await write(producer, names.out, b"one", b"two")
             offsets = {names.tp: 7, (names.source, 1): 3}
             await producer.send_offsets(offsets, **membership(names, consumer))
@@ -157,7 +159,7 @@ def test_a_fenced_member_aborts_and_its_producer_goes_on(names: Names, how: str)
                         await consumer.getmany(timeout_ms=100)
                 if how == "left member":
                     await consumer._coordinator._maybe_leave_group()
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await write(producer, names.out, b"fenced one", b"fenced two")
             with pytest.raises(FENCED) as refusal:
                 await producer.send_offsets({names.tp: 50}, **who)
@@ -169,7 +171,7 @@ def test_a_fenced_member_aborts_and_its_producer_goes_on(names: Names, how: str)
             async with asyncio.timeout(LIMIT):
                 while consumer._coordinator.generation < 0 or consumer._subscription.reassignment_in_progress:
                     await consumer.getmany(timeout_ms=100)
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await write(producer, names.out, b"good")
             await producer.send_offsets({names.tp: 5}, **membership(names, consumer))
             await producer.commit_transaction()
@@ -185,11 +187,9 @@ def test_offsets_without_a_membership_are_refused(names: Names) -> None:
 
     async def main() -> None:
         async with producing(names) as producer:
-            await producer.begin_transaction()
+            producer.begin_transaction()
             with pytest.raises(ValueError, match="unfenced"):
                 await producer.send_offsets({names.tp: 1}, group_id=names.group, generation=-1, member_id="")
-            with pytest.raises(IllegalOperation, match="send_offsets"):
-                await producer.send_offsets_to_transaction({names.tp: 1}, names.group)
             await write(producer, names.out, b"kept")
             await producer.commit_transaction()
             assert await read(names, names.out) == [b"kept"]
@@ -205,15 +205,15 @@ def test_batches_that_nobody_awaited_are_aborted_too(names: Names) -> None:
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
         async with producing(names) as producer, joining(names) as consumer:
-            writer = BatchWriter(producer)
+            writer = BatchWriter(transactional=True)
             writer.append_rows(*names.out, [b"k"] * 3, [b"late"] * 3, [1] * 3)
             writer.append_rows(names.topic, 1, [b"k"] * 3, [b"late"] * 3, [1] * 3)
-            await producer.begin_transaction()
-            await writer.send_all(writer.take())
+            producer.begin_transaction()
+            await producer.send_all(writer.take())
             with pytest.raises(FENCED):
                 await producer.send_offsets({names.tp: 9}, group_id=names.group, generation=99, member_id="nobody")
             await producer.abort_transaction()
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await write(producer, TopicPartition(names.topic, 1), b"good")
             await producer.send_offsets({names.tp: 1}, **membership(names, consumer))
             await producer.commit_transaction()
@@ -232,10 +232,10 @@ def test_a_stable_fetch_waits_for_pending_offsets(names: Names, outcome: str) ->
     async def main() -> None:
         async with joining(names) as consumer, producing(names) as producer:
             who = membership(names, consumer)
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await producer.send_offsets({names.tp: 9}, **who)
             await producer.commit_transaction()
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await producer.send_offsets({names.tp: 50}, **who)
             coordinator = consumer._coordinator
             with pytest.raises(UnstableOffsetCommit):
@@ -257,13 +257,13 @@ def test_a_restart_ends_the_old_transaction(names: Names) -> None:
         async with joining(names) as consumer:
             old = producing(names)
             await old.start()
-            await old.begin_transaction()
+            old.begin_transaction()
             await write(old, names.out, b"left open")
             await old.send_offsets({names.tp: 50}, **membership(names, consumer))
             async with producing(names) as producer:
                 assert await read(names, names.out) == []
                 assert await committed(names, names.tp) is None
-                await producer.begin_transaction()
+                producer.begin_transaction()
                 await write(producer, names.out, b"after restart")
                 await producer.commit_transaction()
                 assert await read(names, names.out) == [b"after restart"]
@@ -276,11 +276,12 @@ def test_a_restart_ends_the_old_transaction(names: Names) -> None:
 
 def test_an_old_broker_is_named_as_the_cause() -> None:
     """A version that a broker does not offer is an error that says which Kafka is needed."""
-    commit = FencedOffsetCommit("id", "group", (1, 0), (1, "member", None), {"topic": [(0, 5, "")]})
-    assert commit.prepare({28: (0, 5)}).API_VERSION == 3
-    for request, versions in ((commit, {28: (0, 2)}), (StableOffsetFetch("group", {}), {9: (0, 6)})):
-        with pytest.raises(IncompatibleBrokerVersion, match=r"Kafka 2\.5"):
-            request.prepare(versions)
+    commit = TxnOffsetCommit(("id", 1, 0), "group", (1, "member", None), {("topic", 0): 5})
+    commit.framed({28: (0, 5)}, 1, b"\0\0")
+    with pytest.raises(IncompatibleBrokerVersion, match=r"Kafka 2\.5"):
+        commit.framed({28: (0, 2)}, 1, b"\0\0")
+    with pytest.raises(IncompatibleBrokerVersion, match=r"Kafka 2\.5"):
+        StableOffsetFetch("group", {}).prepare({9: (0, 6)})
 
 
 @pytest.mark.parametrize("compression", [None, "lz4"])
@@ -288,8 +289,8 @@ def test_rows_keep_their_order_per_partition(names: Names, compression: str | No
     """Many small batches, appended in turns, with headers and timestamps in any order."""
 
     async def main() -> None:
-        async with producing(names, max_batch_size=1024, compression_type=compression) as producer:
-            writer = BatchWriter(producer)
+        async with producing(names) as producer:
+            writer = BatchWriter(batch_bytes=1024, compression=compression, transactional=True)
             expected: dict[int, list[Any]] = {0: [], 1: []}
             for turn in range(40):
                 partition = turn % 2
@@ -299,13 +300,13 @@ def test_rows_keep_their_order_per_partition(names: Names, compression: str | No
                 headers = None if turn % 4 < 2 else [(("turn", b"%d" % turn),) if i % 2 else () for i in range(17)]
                 writer.append_rows(names.topic, partition, keys, values, timestamps, headers)
                 expected[partition] += zip(keys, values, timestamps, headers or [()] * 17, strict=True)
-            await producer.begin_transaction()
-            sent = await writer.send_all(writer.take())
+            producer.begin_transaction()
+            sent = await producer.send_all(writer.take())
             assert len(sent) > 10
             ends = {0: 0, 1: 0}
-            for tp, count, future in sent:
-                assert (await future).offset == ends[tp.partition]
-                ends[tp.partition] += count
+            for batch in sent:
+                assert await batch.written == ends[batch.at[1]]
+                ends[batch.at[1]] += batch.count
             await producer.commit_transaction()
         async with AIOKafkaConsumer(bootstrap_servers=names.bootstrap, isolation_level="read_committed") as consumer:
             for partition, rows in expected.items():
@@ -322,9 +323,9 @@ def test_big_records_are_sent_alone_up_to_the_request_limit(names: Names) -> Non
     """Larger than a batch is allowed, larger than a request is an error that names it."""
 
     async def main() -> None:
-        async with producing(names, max_batch_size=4096) as producer:
-            writer = BatchWriter(producer)
-            limit = producer._max_request_size
+        async with producing(names) as producer:
+            limit = 1 << 20
+            writer = BatchWriter(batch_bytes=4096, request_bytes=limit, transactional=True)
             small, big, largest = b"s" * 10, b"b" * 100_000, b"l" * (limit - 100)
             values = [small, big, small, small, largest, big]
             with pytest.raises(RecordTooLarge) as refusal:
@@ -334,57 +335,60 @@ def test_big_records_are_sent_alone_up_to_the_request_limit(names: Names) -> Non
             assert limit < error.size < limit + 100
             assert all(str(part) in str(error) for part in (f"{names.topic}-0", error.size, limit))
             writer.append_rows(*names.out, [None], [small], [5])  # what followed the refused record
-            await producer.begin_transaction()
-            sent = await writer.send_all(writer.take())
-            assert [count for _tp, count, _future in sent] == [1, 1, 2, 1, 1, 1]
-            for _tp, _count, future in sent:
-                await future
+            producer.begin_transaction()
+            sent = await producer.send_all(writer.take())
+            assert [batch.count for batch in sent] == [1, 1, 2, 1, 1, 1]
             await producer.commit_transaction()
             assert await read(names, names.out) == [*values, small]
 
     run(main())
 
 
-def test_a_batch_that_was_not_taken_is_sent_again_once(names: Names, caplog: pytest.LogCaptureFixture) -> None:
-    """A producer that takes nothing for a while costs time, and neither a record nor a duplicate."""
-
-    async def main() -> None:
-        async with AIOKafkaProducer(
-            bootstrap_servers=names.bootstrap, enable_idempotence=True, max_batch_size=1024
-        ) as producer:
-            await write(producer, names.out, b"first")
-            producer._request_timeout_ms = 0.001  # of `send_batch` alone: any wait is too long
-            writer = BatchWriter(producer)
-            values = [b"%d" % i * 50 for i in range(200)]
-            writer.append_rows(*names.out, [None] * 200, values, [5] * 200)
-            for _tp, _count, future in await writer.send_all(writer.take()):
-                await future
-            assert await read(names, names.out) == [b"first", *values]
-
-    with caplog.at_level(logging.WARNING, "penstock"):
-        run(main())
-    assert "trying again" in caplog.text
-
-
-def test_a_failed_send_all_leaves_no_stray_futures(names: Names) -> None:
-    """Where sending stops half-way, the error is the caller's to see; the batches already sent do not complain."""
+def test_what_is_refused_fails_its_transaction(names: Names) -> None:
+    """Nothing of it is committed, the partition takes no more of this producer, and nobody complains of futures."""
 
     async def main() -> None:
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-        async with producing(names, max_request_size=4 << 20) as producer:
-            writer = BatchWriter(producer)
+        async with producing(names) as producer:
+            writer = BatchWriter(request_bytes=4 << 20, transactional=True)
             writer.append_rows(*names.out, [None], [b"v"], [5])
-            with pytest.raises(IllegalOperation, match="not in transaction"):
-                await writer.send_all(writer.take())
-            await producer.begin_transaction()
+            with pytest.raises(IllegalOperation, match="in no transaction"):
+                await producer.send_all(writer.take())
+            producer.begin_transaction()
             writer.append_rows(*names.out, [None], [b"v" * (2 << 20)], [5])  # more than the broker takes
-            writer.append_rows(names.topic, 7, [None], [b"v"], [5])  # no such partition
-            with pytest.raises(AssertionError, match="partition"):
-                await writer.send_all(writer.take())
+            writer.append_rows(*names.out, [None], [b"behind it"], [5])
+            writer.append_rows(names.topic, 1, [None], [b"beside it"], [5])
+            large, behind, beside = await producer.send_all(writer.take())
+            with pytest.raises(MessageSizeTooLargeError, match=names.topic):
+                await large.written
+            with pytest.raises(MessageSizeTooLargeError):
+                await behind.written
+            assert await beside.written == 0
+            with pytest.raises(MessageSizeTooLargeError):
+                await producer.commit_transaction()
+            await producer.abort_transaction()
+            producer.begin_transaction()
+            writer.append_rows(*names.out, [None], [b"again"], [5])
+            with pytest.raises(MessageSizeTooLargeError):
+                await producer.send_all(writer.take())
             await producer.abort_transaction()
             assert await read(names, names.out) == []
         gc.collect()
         assert complaints == []
+
+    run(main())
+
+
+def test_a_partition_that_does_not_exist_is_an_error(names: Names) -> None:
+    async def main() -> None:
+        async with BatchProducer([names.bootstrap]) as producer:
+            writer = BatchWriter()
+            writer.append_rows(names.topic, 7, [None], [b"v"], [5])
+            (sent,) = producer.send(writer.take())
+            with pytest.raises(UnknownTopicOrPartitionError, match=rf"{names.topic}\[7\]"):
+                await sent.written
+            await write(producer, names.out, b"elsewhere")
+            assert await read(names, names.out) == [b"elsewhere"]
 
     run(main())

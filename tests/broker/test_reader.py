@@ -158,7 +158,7 @@ def test_offsets_are_a_range_where_dense_and_headers_none_where_absent(kafka: An
         assert dense.headers is None
         async with writing(kafka.bootstrap, f"{tp.topic}-txn") as producer:
             for rows in (bare("any", 3), bare("none", 3), some("headers", 3)):
-                await producer.begin_transaction()
+                producer.begin_transaction()
                 await write(producer, tp.topic, rows)
                 await producer.commit_transaction()
         # Markers carry the time of day, years behind these records, at which Kafka begins a new segment; a fetch does
@@ -323,7 +323,7 @@ def test_uncommitted_ends_are_behind_open_transactions(kafka: Any, topic_prefix:
             writing(kafka.bootstrap, f"{topic_prefix}-open") as producer,
             PartitionReader([kafka.bootstrap]) as reader,
         ):
-            await producer.begin_transaction()
+            producer.begin_transaction()
             await write(producer, tp.topic, bare("open", 5))
             assert await reader.ends([tp]) == {tp: 0}
             assert await reader.high_watermarks([tp]) == {tp: 5}

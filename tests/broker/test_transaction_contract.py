@@ -14,7 +14,7 @@ from penstock.agents.faust.transaction import KafkaTransaction
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.deploy import KafkaServer, create_topics, read_topic
 from penstock.pipelines import Delivery, Topic
-from penstock.tables.checkpoint import Fenced, Owner, Transaction
+from penstock.tables.checkpoint import Fenced, Owner
 
 HELD: dict[Delivery, frozenset[str] | None] = {Delivery.EXACTLY_ONCE: None, Delivery.AT_LEAST_ONCE: frozenset()}
 """Topics whose records wait for the commit; None: all."""
@@ -167,13 +167,12 @@ async def seen(at: Place, topic: Topic[bytes, bytes], count: int) -> list[tuple[
     return found
 
 
-async def prepare(transaction: Transaction, changelog: str, *rows: tuple[bytes, bytes | None]) -> None:
-    """Steps 2 of a checkpoint."""
-    transaction.take()
-    await transaction.send_outputs()
+async def settle(at: Place, offset: int, *rows: tuple[bytes, bytes | None], owner: Owner | None = None) -> None:
+    """Step 2 of a checkpoint."""
+    at.transaction.take()
     if rows:
-        await transaction.send_changelog(changelog, 0, rows)
-    await transaction.settle()
+        at.transaction.add_changelog(at.changelog.name, 0, rows)
+    await at.transaction.settle({(at.source.name, 0): offset}, owner or at.owner)
 
 
 def test_all_of_it_appears_at_the_commit(place: Open) -> None:
@@ -181,9 +180,9 @@ def test_all_of_it_appears_at_the_commit(place: Open) -> None:
         emit(at, b"1", b"2")
         emit(at, b"3")
         assert not at.transaction.empty
-        await prepare(at.transaction, at.changelog.name, (b"a", b"row"), (b"b", None))
+        await settle(at, 7, (b"a", b"row"), (b"b", None))
         assert await at.visible(at.out) == []
-        await at.transaction.commit({(at.source.name, 0): 7}, at.owner)
+        await at.transaction.commit()
         assert await seen(at, at.out, 3) == [(b"k", b"1"), (b"k", b"2"), (b"k", b"3")]
         assert await seen(at, at.changelog, 2) == [(b"a", b"row"), (b"b", None)]
         assert await at.committed() == 7
@@ -195,8 +194,8 @@ def test_all_of_it_appears_at_the_commit(place: Open) -> None:
 def test_the_position_is_behind_the_changelog_and_its_marker(place: Open) -> None:
     async def body(at: Place) -> None:
         for round_ in range(1, 4):
-            await prepare(at.transaction, at.changelog.name, (b"a", b"%d" % round_), (b"b", b"%d" % round_))
-            await at.transaction.commit({(at.source.name, 0): round_}, at.owner)
+            await settle(at, round_, (b"a", b"%d" % round_), (b"b", b"%d" % round_))
+            await at.transaction.commit()
             await seen(at, at.changelog, 2 * round_)  # behind the marker
             assert at.transaction.position(at.changelog.name, 0) == await at.end(at.changelog)
 
@@ -206,13 +205,13 @@ def test_the_position_is_behind_the_changelog_and_its_marker(place: Open) -> Non
 def test_an_abort_leaves_nothing_for_the_next_commit(place: Open) -> None:
     async def body(at: Place) -> None:
         emit(at, b"dropped")
-        await prepare(at.transaction, at.changelog.name, (b"a", b"dropped"))
+        await settle(at, 5, (b"a", b"dropped"))
         emit(at, b"dropped too")
         await at.transaction.abort()
         assert at.transaction.empty
         emit(at, b"kept")
-        await prepare(at.transaction, at.changelog.name)
-        await at.transaction.commit({(at.source.name, 0): 1}, at.owner)
+        await settle(at, 1)
+        await at.transaction.commit()
         assert await seen(at, at.out, 1) == [(b"k", b"kept")]
         assert await at.visible(at.changelog) == []
 
@@ -227,13 +226,12 @@ def test_an_outdated_member_commits_nothing(place: Open, outdated: str) -> None:
         if zombie.generation < 1:
             zombie = Owner(generation + 1, member)
         emit(at, b"of a zombie")
-        await prepare(at.transaction, at.changelog.name, (b"a", b"of a zombie"))
         with pytest.raises(Fenced):
-            await at.transaction.commit({(at.source.name, 0): 9}, zombie)
+            await settle(at, 9, (b"a", b"of a zombie"), owner=zombie)
         await at.transaction.abort()
         emit(at, b"good")
-        await prepare(at.transaction, at.changelog.name)
-        await at.transaction.commit({(at.source.name, 0): 2}, at.owner)
+        await settle(at, 2)
+        await at.transaction.commit()
         assert await seen(at, at.out, 1) == [(b"k", b"good")]
         assert await at.visible(at.changelog) == []
         assert await at.committed() == 2
@@ -243,8 +241,8 @@ def test_an_outdated_member_commits_nothing(place: Open, outdated: str) -> None:
 
 def test_offsets_alone_can_be_committed(place: Open) -> None:
     async def body(at: Place) -> None:
-        await prepare(at.transaction, at.changelog.name)
-        await at.transaction.commit({(at.source.name, 0): 3}, at.owner)
+        await settle(at, 3)
+        await at.transaction.commit()
         assert await at.committed() == 3
 
     run(place, body)
@@ -259,8 +257,8 @@ def test_much_output_leaves_early_and_still_appears_at_once(place: Open) -> None
                 at.transaction.take()
                 await at.transaction.send_outputs()
         assert await at.visible(at.out) == []
-        await prepare(at.transaction, at.changelog.name)
-        await at.transaction.commit({(at.source.name, 0): 1}, at.owner)
+        await settle(at, 1)
+        await at.transaction.commit()
         assert [int(value.split()[0]) for _, value in await seen(at, at.out, 120) if value] == [
             n for n in range(12) for _ in range(10)
         ]
@@ -273,14 +271,13 @@ def test_what_is_collected_behind_the_cut_is_for_the_next_commit(place: Open) ->
         emit(at, b"1")
         at.transaction.take()
         emit(at, b"2")
-        await at.transaction.send_outputs()
-        await at.transaction.settle()
+        await at.transaction.settle({(at.source.name, 0): 1}, at.owner)
         emit(at, b"3")
-        await at.transaction.commit({(at.source.name, 0): 1}, at.owner)
+        await at.transaction.commit()
         assert await seen(at, at.out, 1) == [(b"k", b"1")]
         assert not at.transaction.empty
-        await prepare(at.transaction, at.changelog.name)
-        await at.transaction.commit({(at.source.name, 0): 3}, at.owner)
+        await settle(at, 3)
+        await at.transaction.commit()
         assert await seen(at, at.out, 3) == [(b"k", b"1"), (b"k", b"2"), (b"k", b"3")]
         assert at.transaction.empty
 
@@ -298,11 +295,10 @@ def test_outputs_appear_with_their_batch_and_rows_with_the_commit(at_least_once:
         assert await seen(at, at.out, 2) == [(b"k", b"1"), (b"k", b"2")]
         emit(at, b"3")
         await at.transaction.deliver()
-        await prepare(at.transaction, at.changelog.name, (b"a", b"row"))
+        await settle(at, 3, (b"a", b"row"))
         assert await seen(at, at.out, 3) == [(b"k", b"1"), (b"k", b"2"), (b"k", b"3")]
         assert await at.visible(at.changelog) == []
-        assert await at.committed() is None
-        await at.transaction.commit({(at.source.name, 0): 3}, at.owner)
+        await at.transaction.commit()
         assert await seen(at, at.changelog, 1) == [(b"a", b"row")]
         assert await at.committed() == 3
         assert at.transaction.position(at.changelog.name, 0) == await at.end(at.changelog)
@@ -316,17 +312,19 @@ def test_an_abort_keeps_what_left_and_drops_the_rest(at_least_once: Open, fenced
     async def body(at: Place) -> None:
         emit(at, b"left")
         await at.transaction.deliver()
-        await prepare(at.transaction, at.changelog.name, (b"a", b"dropped"))
+        rows = ((b"a", b"dropped"),)
         if fenced:
             with pytest.raises(Fenced):
-                await at.transaction.commit({(at.source.name, 0): 9}, Owner(at.owner.generation, "somebody-else"))
+                await settle(at, 9, *rows, owner=Owner(at.owner.generation, "somebody-else"))
+        else:
+            await settle(at, 9, *rows)
         emit(at, b"of an unfinished batch")
         await at.transaction.abort()
         assert at.transaction.empty
         emit(at, b"left again")
         await at.transaction.deliver()
-        await prepare(at.transaction, at.changelog.name, (b"a", b"kept"))
-        await at.transaction.commit({(at.source.name, 0): 1}, at.owner)
+        await settle(at, 1, (b"a", b"kept"))
+        await at.transaction.commit()
         assert await seen(at, at.out, 2) == [(b"k", b"left"), (b"k", b"left again")]
         assert await seen(at, at.changelog, 1) == [(b"a", b"kept")]
         assert await at.committed() == 1

@@ -194,8 +194,8 @@ class LostAnswer(MemoryTransaction):
 
     commits = 0
 
-    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
-        await super().commit(offsets, owner)
+    async def commit(self) -> None:
+        await super().commit()
         self.commits += 1
         if self.commits == 2:
             raise Fault("the connection was lost")
@@ -204,7 +204,7 @@ class LostAnswer(MemoryTransaction):
 class Unacknowledged(MemoryTransaction):
     """The broker refuses what was sent."""
 
-    async def settle(self) -> None:
+    async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         raise Fault("a send was not acknowledged")
 
 

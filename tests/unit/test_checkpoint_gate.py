@@ -41,12 +41,13 @@ class Told(MemoryTransaction):
         self.told.append("outputs")
         await super().send_outputs()
 
-    async def settle(self) -> None:
+    async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         await self.may_settle.wait()
+        await super().settle(offsets, owner)
 
-    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
-        self.told.append(f"commit {offsets['numbers', 0]}")
-        await super().commit(offsets, owner)
+    async def commit(self) -> None:
+        self.told.append(f"commit {self._offsets['numbers', 0]}")
+        await super().commit()
 
 
 class Group:
@@ -155,7 +156,7 @@ def test_much_output_of_a_batch_waits_for_the_commit_before_it() -> None:
         assert group.transaction.told == ["delivery begins", "delivery ends"]
         group.transaction.may_settle.set()
         assert list(await asyncio.gather(checkpoint, batch)) == [True, True]
-        assert group.transaction.told[2:] == ["commit 3", "outputs"]
+        assert group.transaction.told[2:] == ["outputs", "commit 3", "outputs"]
         assert group.sent() == [0, 1, 2]
         assert await group.runtime.checkpoint.run()
         assert group.sent() == [0, 1, 2, 3, 4]

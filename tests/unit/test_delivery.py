@@ -85,15 +85,19 @@ class Perilous(MemoryTransaction):
         await super().deliver()
         self.fuse.burn()
 
-    async def send_changelog(
+    def add_changelog(
         self, topic: str, partition: int, rows: Sequence[tuple[bytes, bytes | None]], headers: Headers = None
     ) -> None:
-        await super().send_changelog(topic, partition, rows, headers)
+        super().add_changelog(topic, partition, rows, headers)
         self.fuse.burn()
 
-    async def commit(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
+    async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
+        await super().settle(offsets, owner)
+        self.fuse.burn()
+
+    async def commit(self) -> None:
         self.fuse.lit = False  # a commit is one thing
-        await super().commit(offsets, owner)
+        await super().commit()
         self.fuse.lit = True
         self.fuse.burn()
 

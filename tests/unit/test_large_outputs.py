@@ -4,12 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
 from aiokafka.record.memory_records import MemoryRecords
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.group import GroupRuntime
-from penstock.agents.kafka.producer import BatchWriter
+from penstock.agents.kafka.writer import BatchWriter
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.pipelines import DeadLetter, Fail, Pipeline, Retry, Skip, Topic
 from penstock.pipelines.compiling import compile_group, declared_partitions
@@ -30,23 +29,19 @@ async def outputs(errors: Any, partitions: int, keyless: bool) -> tuple[dict[str
     group = pipeline.group("g", errors=errors)
     group.stream(source).map(long).to(Topic("texts", key=str, value=str, partitions=partitions))
     spec = compile_group(pipeline.topology, "g")
-    producer = AIOKafkaProducer(bootstrap_servers="localhost:1", max_batch_size=500, max_request_size=LIMIT)
-    try:
-        writer = BatchWriter(producer)
-        runtime = GroupRuntime(spec, MemoryStores(), writer, MemoryTransaction(MemoryBroker(), "p.g"))
-        runtime.partitions = declared_partitions(pipeline.topology)
-        keys = [None if keyless else b"k%d" % size for size in SIZES]
-        values: list[bytes | None] = [b"%d" % size for size in SIZES]
-        count = len(SIZES)
-        await runtime.process(RecordBatch("sizes", 0, 0, count, keys, values, [1] * count, range(count)))
-        found: dict[str, list[Any]] = {}
-        for (topic, _), builder in writer.take():
-            batch = MemoryRecords(bytes(builder._build())).next_batch()
-            assert batch is not None
-            found.setdefault(topic, []).extend(record.value for record in batch)
-        return found, dict(runtime.failures.skipped)
-    finally:
-        await producer.stop()
+    writer = BatchWriter(batch_bytes=500, request_bytes=LIMIT)
+    runtime = GroupRuntime(spec, MemoryStores(), writer, MemoryTransaction(MemoryBroker(), "p.g"))
+    runtime.partitions = declared_partitions(pipeline.topology)
+    keys = [None if keyless else b"k%d" % size for size in SIZES]
+    values: list[bytes | None] = [b"%d" % size for size in SIZES]
+    count = len(SIZES)
+    await runtime.process(RecordBatch("sizes", 0, 0, count, keys, values, [1] * count, range(count)))
+    found: dict[str, list[Any]] = {}
+    for (topic, _), builder in writer.take():
+        batch = MemoryRecords(bytes(builder._build())).next_batch()
+        assert batch is not None
+        found.setdefault(topic, []).extend(record.value for record in batch)
+    return found, dict(runtime.failures.skipped)
 
 
 @pytest.mark.parametrize("keyless", [False, True])
@@ -73,14 +68,12 @@ def test_a_dead_letter_that_is_too_large_stops_the_worker() -> None:
         pipeline = Pipeline("p")
         source = Topic("texts", key=str, value=int, partitions=1)
         pipeline.group("g", errors=DeadLetter()).stream(source).filter(bool)
-        producer = AIOKafkaProducer(bootstrap_servers="localhost:1", max_batch_size=500, max_request_size=LIMIT)
         transaction = MemoryTransaction(MemoryBroker(), "p.g")
         spec = compile_group(pipeline.topology, "g")
-        runtime = GroupRuntime(spec, MemoryStores(), BatchWriter(producer), transaction)
+        runtime = GroupRuntime(spec, MemoryStores(), BatchWriter(batch_bytes=500, request_bytes=LIMIT), transaction)
         runtime.partitions = declared_partitions(pipeline.topology)
         with pytest.raises(Exception, match=r"p\.g-dead-letters-0 takes 2\d\d\d bytes, more than the 1500"):
             await runtime.process(RecordBatch("texts", 0, 0, 1, [b"k"], [b"x" * 2_000], [1], range(1)))
         assert runtime.checkpoint.failed is not None
-        await producer.stop()
 
     asyncio.run(main())

@@ -1,6 +1,5 @@
 """Answers of a broker that a live log seldom gives: holes, parts, damage."""
 
-from io import BytesIO
 from struct import error
 from typing import Any
 
@@ -83,17 +82,17 @@ def test_a_damaged_batch_moves_nothing() -> None:
 
 def test_a_broker_that_is_too_old_is_told() -> None:
     request = FetchRequest([(TP, 0)], committed=True, least=1, wait_ms=1, most=1)
-    assert request.prepare({1: (4, 11)}) is request
+    assert request.framed({1: (4, 11)}, 7, b"\0\0")
     with pytest.raises(IncompatibleBrokerVersion, match="v4 to v10: use Kafka"):
-        request.prepare({1: (4, 10)})
+        request.framed({1: (4, 10)}, 7, b"\0\0")
 
 
 def test_an_answer_that_is_cut_short_is_an_error() -> None:
     one_topic = bytes(17) + b"\1" + b"\0\5top"
     with pytest.raises(error):
-        FetchRequest.RESPONSE_TYPE.decode(BytesIO(one_topic))
+        FetchRequest([], committed=True, least=1, wait_ms=1, most=1).read(one_topic)
 
 
 def test_an_answer_that_refuses_all_is_an_error() -> None:
     with pytest.raises(OffsetOutOfRangeError):
-        FetchRequest.RESPONSE_TYPE.decode(BytesIO(bytes(8) + b"\0\1" + bytes(8)))
+        FetchRequest([], committed=True, least=1, wait_ms=1, most=1).read(bytes(8) + b"\0\1" + bytes(8))

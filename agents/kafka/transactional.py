@@ -1,0 +1,348 @@
+"""Transactions that a group member's progress is part of (KIP-98, KIP-447).
+
+A transaction takes four rounds: its partitions and its group are announced together, batches are sent, then offsets,
+and the end is told. Kafka asks the transaction's coordinator about each partition when its first batch of a transaction
+comes, and about the offsets (KIP-890). It asks one question of a transaction at a time: where a second one comes up, or
+an announcement is being written, it refuses one of them, and sending that again costs more than to wait. So the first
+batches for a broker go alone, further ones beside each other, and offsets behind all of them.
+"""
+
+import asyncio
+import enum
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from penstock.agents.kafka.producer import Address, Batch, BatchProducer, Sent
+from penstock.agents.kafka.protocol import FencedInstanceId, TransactionAbortable
+from penstock.agents.kafka.transaction_requests import (
+    AddOffsetsToTxn,
+    AddPartitionsToTxn,
+    Codes,
+    CoordinatorRequest,
+    EndTxn,
+    Identity,
+    TxnOffsetCommit,
+)
+
+log = logging.getLogger("penstock.producer")
+
+FENCED = (
+    errors.IllegalGenerationError,
+    errors.UnknownMemberIdError,
+    errors.RebalanceInProgressError,
+    FencedInstanceId,
+)
+"""What `send_offsets` raises where this group member must not commit. Its producer is still good: abort, rejoin."""
+
+_ABORTABLE = (
+    *FENCED,
+    TransactionAbortable,
+    errors.TopicAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.UnknownTopicOrPartitionError,
+)
+_MOVED = (errors.NotCoordinatorError, errors.CoordinatorNotAvailableError)
+_FENCED_PRODUCER = (errors.InvalidProducerEpoch, errors.ProducerFenced)
+
+SOONEST, LATEST = 0.001, 0.02
+"""Seconds before a coordinator is asked again that is still ending the transaction before; it takes milliseconds."""
+GOODBYE_SECONDS = 2.0
+"""For the abort of what `stop` finds open: readers of its partitions would wait for it to time out."""
+
+
+class _State(enum.Enum):
+    READY = "in no transaction"
+    OPEN = "in a transaction"
+    FAILED = "in a transaction that can only be aborted"
+    ENDING = "ending its transaction"
+
+
+class TransactionalProducer(BatchProducer):
+    """A BatchProducer for transactions. One per worker.
+
+    A restart under the same transactional id ends the dead worker's transaction at once; any other id leaves it open,
+    and readers of its output partitions waiting, until it times out.
+
+    Args:
+        servers, settings: as for BatchProducer.
+        transactional_id: unique per worker and the same after its restart.
+        transaction_timeout_ms: the broker aborts a transaction that is older. Default: Kafka's own.
+    """
+
+    transactional_id: str
+
+    def __init__(
+        self, servers: list[str], transactional_id: str, *, transaction_timeout_ms: int = 60_000, **settings: Any
+    ) -> None:
+        super().__init__(servers, **settings)
+        self.transactional_id, self._transaction_timeout_ms = transactional_id, transaction_timeout_ms
+        self._state = _State.READY
+        self._reason: Exception | None = None
+        self._partitions: set[Address] = set()
+        self._group: str | None = None
+        self._coordinators: dict[CoordinationType, int] = {}
+
+    async def _identify(self) -> None:
+        """Get the id's producer id and a new epoch, which fences every producer that had it before."""
+        request = InitProducerIdRequest(self.transactional_id, self._transaction_timeout_ms)
+        wait = SOONEST
+        while True:
+            node = await self._coordinator(CoordinationType.TRANSACTION, self.transactional_id)
+            try:
+                answer = await self.client.send(node, request, group=ConnectionGroup.COORDINATION)
+            except errors.KafkaError as exc:
+                if not exc.retriable:
+                    raise
+                self._coordinators.clear()
+                await asyncio.sleep(self._backoff)
+                continue
+            if not answer.error_code:
+                self._id, self._epoch = answer.producer_id, answer.producer_epoch
+                return
+            wait = await self._verdict([(self.transactional_id, answer.error_code)], CoordinationType.TRANSACTION, wait)
+
+    async def stop(self) -> None:
+        """See `BatchProducer.stop`. A transaction that is open is aborted, if that can be done soon."""
+        if self._state in (_State.OPEN, _State.FAILED) and self._failure is None:
+            try:
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self.abort_transaction()
+            except (errors.KafkaError, TimeoutError) as exc:
+                log.warning("%s: its open transaction was not aborted: %r", self.transactional_id, exc)
+        await super().stop()
+
+    # ---- a transaction
+
+    def begin_transaction(self) -> None:
+        """Begin one. Nothing is sent for it yet.
+
+        Raises:
+            IllegalOperation: One is under way.
+            ProducerFenced: Another producer has the transactional id. Nothing more can be done with this one.
+        """
+        self._usable()
+        if self._state is not _State.READY:
+            raise errors.IllegalOperation(f"{self.transactional_id} is {self._state.value} already")
+        self._state = _State.OPEN
+
+    async def enlist(self, partitions: Iterable[Address], group: str | None = None) -> None:
+        """Announce what the transaction is going to write: partitions, and a group's offsets. Only what was not
+        announced before is sent. While this runs, `send` must not be called.
+
+        Raises:
+            TopicAuthorizationFailedError, UnknownTopicOrPartitionError: and the like: the transaction can only be
+                aborted.
+            ProducerFenced: see `begin_transaction`.
+        """
+        self._require_open()
+        new = set(partitions) - self._partitions
+        requests: list[CoordinatorRequest] = []
+        if new:
+            requests.append(AddPartitionsToTxn(self._who(), new))
+        if group is not None and self._group is None:
+            requests.append(AddOffsetsToTxn(self._who(), group))
+        # Before they are answered: a request that got no answer may have been heard, and the end has to be told then.
+        self._partitions |= new
+        self._group = self._group or group
+        await self._ask(CoordinationType.TRANSACTION, self.transactional_id, requests)
+
+    async def send_all(self, batches: Iterable[Batch]) -> list[Sent]:
+        """Announce the partitions of batches, then take them as `send` does."""
+        taken = list(batches)
+        await self.enlist(at for at, _ in taken)
+        return self.send(taken)
+
+    def send(self, batches: Iterable[Batch]) -> list[Sent]:
+        """Take batches for partitions that are announced; see `BatchProducer.send`.
+
+        Raises:
+            IllegalOperation: In no transaction, or a partition is not announced.
+        """
+        self._require_open()
+        taken = list(batches)
+        if strange := {at for at, _ in taken} - self._partitions:
+            raise errors.IllegalOperation(f"not announced to the transaction: {sorted(strange)}")
+        return super().send(taken)
+
+    async def send_offsets(
+        self,
+        offsets: Mapping[Address, int],
+        *,
+        group_id: str,
+        generation: int,
+        member_id: str,
+        instance_id: str | None = None,
+    ) -> None:
+        """Add offsets to the open transaction, in the name of a group member.
+
+        Args:
+            offsets: The next offset to read of each (topic, partition).
+            group_id: The consumer group.
+            generation: The generation under which the records before those offsets were fetched.
+            member_id: The member id under which they were fetched.
+            instance_id: The `group.instance.id` of a static member.
+
+        Raises:
+            FENCED: One of these: the member has lost its partitions. Call `abort_transaction` and drop what is staged;
+                the producer can begin the next transaction.
+            ProducerFenced: Another producer has the transactional id. Nothing more can be done with this one.
+            ValueError: No membership. A broker does not check offsets without one.
+        """
+        if generation < 0 or not member_id:
+            raise ValueError(
+                f"group {group_id!r}: offsets of generation {generation}, member {member_id!r} are unfenced"
+            )
+        await self.enlist((), group_id)
+        commit = TxnOffsetCommit(self._who(), group_id, (generation, member_id, instance_id), offsets)
+        await self._ask(CoordinationType.GROUP, group_id, [commit])
+
+    async def commit_transaction(self) -> None:
+        """Commit, once everything sent is written.
+
+        Raises:
+            KafkaError: What was refused: the transaction can only be aborted. Or as `send_offsets` raised.
+        """
+        self._require_open()
+        await self.flush()
+        self._require_open()
+        await self._end(commit=True)
+
+    async def abort_transaction(self) -> None:
+        """Abort: what is not sent yet is dropped, what is sent is awaited first, so that nothing of it can come behind
+        the end."""
+        self._usable()
+        if self._state is _State.READY:
+            raise errors.IllegalOperation(f"{self.transactional_id} is {self._state.value}")
+        for at, lane in self._lanes.items():
+            begun = [sent for sent in lane.waiting if sent.sequence is not None]
+            for sent in lane.waiting:
+                if sent.sequence is None:
+                    self._settle(sent, errors.OperationNotAttempted(f"{at[0]}[{at[1]}]: the transaction is aborted"))
+            lane.waiting.clear()
+            lane.waiting.extend(begun)
+            if not begun:
+                self._due.pop(at, None)
+        await self.flush()
+        self._usable()
+        await self._end(commit=False)
+
+    async def _end(self, *, commit: bool) -> None:
+        self._state = _State.ENDING
+        if self._partitions or self._group is not None:
+            await self._ask(CoordinationType.TRANSACTION, self.transactional_id, [EndTxn(self._who(), commit=commit)])
+        for at in self._partitions & self._lanes.keys():
+            self._lanes[at].known = False
+        self._partitions, self._group, self._reason, self._state = set(), None, None, _State.READY
+
+    def _who(self) -> Identity:
+        return self.transactional_id, self._id, self._epoch
+
+    def _usable(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _require_open(self) -> None:
+        self._usable()
+        if self._reason is not None:
+            raise self._reason
+        if self._state is not _State.OPEN:
+            raise errors.IllegalOperation(f"{self.transactional_id} is {self._state.value}, not in one that is open")
+
+    def _broke(self, exc: Exception) -> None:
+        self._spoil(exc)
+
+    def _spoil(self, exc: Exception) -> None:
+        """The transaction can only be aborted."""
+        if self._state is _State.OPEN:
+            self._state, self._reason = _State.FAILED, exc
+
+    # ---- coordinators
+
+    async def _ask(self, kind: CoordinationType, key: str, requests: Sequence[CoordinatorRequest]) -> None:
+        """Send requests to a coordinator, one behind the other without waiting, until each of them is granted. It takes
+        those of a connection in order.
+
+        Raises:
+            KafkaError: what it said that is not to be waited out.
+        """
+        left, wait = list(requests), SOONEST
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        while left:
+            self._usable()
+            node = await self._coordinator(kind, key)
+            connection = self.client.connected(node, ConnectionGroup.COORDINATION)
+            if connection is None:
+                self._coordinators.pop(kind, None)
+                continue
+            codes: Codes = []
+            refused = []
+            answers: list[asyncio.Future[Codes]] = []
+            try:
+                answers += map(connection.send, left)
+                for request, answer in zip(left, answers, strict=True):
+                    if bad := [one for one in await answer if one[1]]:
+                        codes += bad
+                        refused.append(request)
+                left = refused
+            except (errors.KafkaError, TimeoutError) as exc:
+                for answer in answers:
+                    if not answer.cancel() and not answer.cancelled():
+                        answer.exception()  # retrieved
+                if isinstance(exc, errors.KafkaError) and not exc.retriable:
+                    raise
+                log.warning("%s: the coordinator did not answer, asking again: %r", self.transactional_id, exc)
+                self._coordinators.pop(kind, None)
+                await asyncio.sleep(self._backoff)
+            if codes:
+                wait = await self._verdict(codes, kind, wait, late=time.monotonic() > deadline)
+
+    async def _verdict(self, codes: Codes, kind: CoordinationType, wait: float, *, late: bool = False) -> float:
+        """Wait before a coordinator is asked again, or raise what it said. A topic that it does not know may be one
+        that it has not heard of yet, unless it is late.
+
+        Returns:
+            Seconds to wait where it says the same again.
+        """
+        pause = 0.0
+        for what, code in codes:
+            error = errors.for_code(code)
+            if error is errors.ConcurrentTransactions:
+                pause = max(pause, wait)
+            elif error.retriable and (error not in _ABORTABLE or not late):
+                if error in _MOVED:
+                    self._coordinators.pop(kind, None)
+                pause = max(pause, self._backoff)
+            elif error is not errors.OperationNotAttempted:  # which stands beside what is wrong
+                self._raise(error, what)
+        await asyncio.sleep(pause)
+        return min(LATEST, 2 * wait)
+
+    def _raise(self, error: type[Exception], what: str) -> None:
+        told = f"{self.transactional_id}: {what}: {error.__name__}"
+        if error in _ABORTABLE:
+            exc = error(told)
+            self._spoil(exc)
+            raise exc
+        self._fail(errors.ProducerFenced(told) if error in _FENCED_PRODUCER else error(told))
+        self._usable()
+
+    async def _coordinator(self, kind: CoordinationType, key: str) -> int:
+        """The node that coordinates transactions or the group, with a connection to it."""
+        while (node := self._coordinators.get(kind)) is None:
+            try:
+                found = await self.client.coordinator_lookup(kind, key)
+                if await self.client.ready(found, group=ConnectionGroup.COORDINATION):
+                    self._coordinators[kind] = found
+                    continue
+            except errors.KafkaError as exc:
+                if not exc.retriable:
+                    self._raise(type(exc), key)
+                log.warning("%s: its coordinator is not known yet: %r", self.transactional_id, exc)
+            await asyncio.gather(self.client.force_metadata_update(), asyncio.sleep(self._backoff))
+        return node
