@@ -30,9 +30,7 @@ _PARTS = (
     ("decode", re.compile(r"^SourceOperator\.")),
     (
         "fetch",
-        re.compile(
-            r"PartitionReader|Unread|FetchRequest|_fetch|Frame|aiokafka/conn\.py|mode/threads\.py"
-        ),
+        re.compile(r"PartitionReader|Unread|FetchRequest|_fetch|Frame|aiokafka/conn\.py|mode/threads\.py"),
     ),
 )
 """What is no step, by the innermost frame of these."""
