@@ -118,8 +118,8 @@ class BatchConsumer(GroupConsumer):
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 batches, active = await self._wait_next_records(1.0)
-                await asyncio.sleep(0)
                 if not batches or self.should_stop or not self.flow_active:
+                    await asyncio.sleep(0)
                     continue  # a flow that was stopped always goes on with a recovery, which seeks
                 found: dict[str, list[RecordBatch]] = {}
                 for tp, batch in batches.items():

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from penstock.agents.compression import Compression
-from penstock.agents.kafka.producer import Batch, Sent
+from penstock.agents.kafka.lanes import Batch, Sent
 from penstock.agents.kafka.transactional import FENCED, TransactionalProducer
 from penstock.agents.kafka.writer import BatchWriter
 from penstock.agents.operators import Headers

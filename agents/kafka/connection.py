@@ -5,6 +5,8 @@ import asyncio
 import contextlib
 import io
 import logging
+import socket
+import sys
 import time
 import weakref
 from collections import deque
@@ -20,6 +22,8 @@ log = logging.getLogger("penstock.connection")
 
 SCRATCH_BYTES = 1 << 16
 """Frames up to this are cut out of one buffer; a larger one is received straight into its own."""
+JOINED_BYTES = 1 << 14
+"""Requests below this are copied into one piece: that costs less than to write many."""
 LOOKS = 8
 """How often in the time of a request's timeout somebody looks for one that is over it."""
 
@@ -43,6 +47,7 @@ class Answer(Protocol):
 class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
     """aiokafka's connection once it stands: address, TLS, SASL, versions and how it is closed are aiokafka's."""
 
+    _frames: "Frames"
     _requests: deque[tuple[int, Any, Answer]]
     _watched: tuple[int, float]
     _watcher: asyncio.TimerHandle
@@ -54,7 +59,8 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
         transport = connection._writer.transport
         connection._read_task.cancel()
         transport.pause_reading()  # uvloop binds how it reads when it begins to
-        transport.set_protocol(Frames(connection, connection._closed_fut))
+        connection._frames = Frames(connection, connection._closed_fut, _plain_socket(transport))
+        transport.set_protocol(connection._frames)
         transport.resume_reading()
         connection._watched = (0, 0.0)
         connection._watcher = connection._loop.call_soon(connection._look)
@@ -83,6 +89,8 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
             raise errors.KafkaConnectionError(f"no connection to {self._host}:{self._port}")
         if isinstance(request, WireRequest):
             parts = request.framed(self._versions, self._next_correlation_id(), text(self._client_id))
+            if sum(map(len, parts)) < JOINED_BYTES:
+                parts = [b"".join(parts)]
         else:
             request = request.prepare(self._versions)
             header = request.build_request_header(self._next_correlation_id(), self._client_id)
@@ -136,7 +144,16 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
     def close(self, reason: Any = None, exc: BaseException | None = None) -> Any:
         """See aiokafka: requests without an answer fail."""
         self._watcher.cancel()
+        self._frames.release()
         return super().close(reason, exc)
+
+
+def _plain_socket(transport: Any) -> socket.socket | None:
+    """The socket, to be given back by `detach`, where its bytes are those that the protocol gets, and the system can
+    wait for a number of them."""
+    if sys.platform != "linux" or transport.get_extra_info("sslcontext") is not None:
+        return None
+    return socket.socket(fileno=transport.get_extra_info("socket").fileno())
 
 
 def _read(request: Any, data: Buffer) -> Any:
@@ -150,18 +167,29 @@ def _read(request: Any, data: Buffer) -> Any:
 class Frames(asyncio.BufferedProtocol):
     """Cuts what a socket brings into frames: four bytes of size, and as many bytes.
 
+    A broker writes the partitions of an answer one by one, and each piece would wake the event loop. Once an answer's
+    size is known, the system wakes it when all of it is there (SO_RCVLOWAT).
+
     Args:
         connection: takes them by its `frame`, and hears by its `close` when the socket has ended.
         closed: set once that is so.
+        plain: the socket, where it can be told so; `release` lets go of it, before it is closed.
     """
 
-    def __init__(self, connection: Any, closed: "asyncio.Future[None]") -> None:
-        self._connection, self._closed = weakref.ref(connection), closed
+    def __init__(self, connection: Any, closed: "asyncio.Future[None]", plain: socket.socket | None = None) -> None:
+        self._connection, self._closed, self._plain = weakref.ref(connection), closed, plain
         self._scratch = bytearray(SCRATCH_BYTES)
         self._view = memoryview(self._scratch)
         self._held = 0
         self._large: bytearray | None = None
         self._left = self._view
+        self._awaited = 1
+
+    def release(self) -> None:
+        """Let go of the socket."""
+        plain, self._plain = self._plain, None
+        if plain is not None:
+            plain.detach()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -174,24 +202,30 @@ class Frames(asyncio.BufferedProtocol):
             return
         if self._large is not None:
             self._left = self._left[nbytes:]
-            if not self._left:
-                frame, self._large, self._left = self._large, None, self._view
-                connection.frame(frame)
+            if self._left:
+                self._await(len(self._left))
+                return
+            frame, self._large, self._left = self._large, None, self._view
+            self._await(1)
+            connection.frame(frame)
             return
-        view, at, end = self._view, 0, self._held + nbytes
+        view, at, end, missing = self._view, 0, self._held + nbytes, 1
         while end - at >= 4:
             (size,) = INT32.unpack_from(view, at)
             if size < 4:
                 log.warning("%r sent a frame of %d bytes", connection, size)
                 connection.close(reason=CloseReason.OUT_OF_SYNC)
                 return
-            if end - at - 4 < size:
+            missing = size + 4 - (end - at)
+            if missing > 0:
                 if size + 4 > SCRATCH_BYTES:
                     self._begin(size, view[at + 4 : end])
                     return
                 break
+            missing = 1
             at += 4 + size
             connection.frame(bytes(view[at - size : at]))
+        self._await(missing)
         self._held = end - at
         if at and self._held:
             self._scratch[: self._held] = self._scratch[at:end]
@@ -201,9 +235,18 @@ class Frames(asyncio.BufferedProtocol):
         self._large, self._held = bytearray(size), 0
         self._large[: len(known)] = known
         self._left = memoryview(self._large)[len(known) :]
+        self._await(len(self._left))
+
+    def _await(self, missing: int) -> None:
+        """Do not wake before so many bytes have come, or the socket has ended."""
+        missing = min(missing, SCRATCH_BYTES)
+        if missing != self._awaited and self._plain is not None:
+            self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, missing)
+            self._awaited = missing
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket has ended."""
+        self.release()
         if not self._closed.done():
             self._closed.set_result(None)
         connection = self._connection()

@@ -9,7 +9,7 @@ what it has.
 
 import asyncio
 import logging
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -17,16 +17,11 @@ from aiokafka import TopicPartition, errors
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from penstock.agents.kafka.client import SteadyClient
+from penstock.agents.kafka.lanes import WRAP, Address, Batch, Lane, Sent
 from penstock.agents.kafka.produce import ProduceRequest, Written
-from penstock.agents.kafka.rows import Builder
 from penstock.agents.security import PLAINTEXT, Security
 
 log = logging.getLogger("penstock.producer")
-
-Address = tuple[str, int]
-"""Topic and partition."""
-Batch = tuple[Address, Builder]
-"""Where a batch goes, and the batch."""
 
 WINDOW = 5
 """Batches of a partition, and requests of a broker, that may be without an answer."""
@@ -35,52 +30,10 @@ BACKOFF_SECONDS = 0.05
 """Before what failed is sent again."""
 REQUEST_BYTES = 16 << 20
 """Of a request, softly. Brokers take 100 MiB."""
-WRAP = 1 << 31
-"""Sequence numbers begin again at it."""
 
 _DUPLICATE, _OUT_OF_ORDER = 46, 45
 _FENCED = (47, 90)
 """Codes that mean another producer with the same transactional id, or that the broker ended the transaction."""
-
-
-class Sent:
-    """A batch that the producer has taken.
-
-    Attributes:
-        at: topic and partition.
-        count: its records.
-        size: its bytes, before compression.
-        written: a future of the offset of its first record; it raises what kept the batch from being written, which
-            is no oversight where nobody asks.
-    """
-
-    __slots__ = ("at", "builder", "count", "sequence", "size", "written")
-
-    def __init__(self, at: Address, builder: Builder, written: "asyncio.Future[int]") -> None:
-        self.at, self.builder, self.written = at, builder, written
-        self.count, self.size = builder.record_count(), builder.size()
-        self.sequence: int | None = None
-
-
-class _Lane:
-    """The batches of one partition, in order."""
-
-    __slots__ = ("again", "broken", "flying", "known", "next", "waiting")
-
-    def __init__(self, *, known: bool) -> None:
-        self.next = 0  # sequence number of the next batch to be sent for the first time
-        self.known = known  # the broker asks nobody about a batch any more
-        self.waiting: deque[Sent] = deque()
-        self.flying: list[Sent] = []
-        self.again: list[Sent] = []  # what failed, to be sent again once nothing is flying
-        self.broken: Exception | None = None
-
-    def rewind(self) -> None:
-        """Put what failed before what waits, in the order of the first time."""
-        first = self.again[0].sequence or 0
-        self.again.sort(key=lambda sent: ((sent.sequence or 0) - first + WRAP // 2) % WRAP)
-        self.waiting.extendleft(reversed(self.again))
-        self.again = []
 
 
 class _Reply:
@@ -127,9 +80,9 @@ class BatchProducer:
         self._timeout_ms, self._backoff = request_timeout_ms, retry_backoff_ms / 1000
         self._client: Any = None
         self._id, self._epoch = -1, -1
-        self._lanes: dict[Address, _Lane] = {}
-        self._due: dict[Address, _Lane] = {}  # those with something waiting
-        self._behind: dict[Address, _Lane] = {}  # those with something to send again
+        self._lanes: dict[Address, Lane] = {}
+        self._due: dict[Address, Lane] = {}  # those with something waiting
+        self._behind: dict[Address, Lane] = {}  # those with something to send again
         self._asked: Counter[int] = Counter()  # by broker, requests without an answer
         self._first: set[int] = set()  # brokers that have the first batches of a transaction
         self._open: set[asyncio.Future[int]] = set()
@@ -229,7 +182,7 @@ class BatchProducer:
         for at, builder in batches:
             lane = self._lanes.get(at)
             if lane is None:
-                lane = self._lanes[at] = _Lane(known=self.transactional_id is None)
+                lane = self._lanes[at] = Lane(known=self.transactional_id is None)
                 self.client.add_topic(at[0])
             if lane.broken is not None:
                 raise lane.broken
@@ -259,7 +212,7 @@ class BatchProducer:
         cluster, going = self.client.cluster, True
         while going and self._due:
             going = False
-            nodes: defaultdict[int, list[_Lane]] = defaultdict(list)
+            nodes: defaultdict[int, list[Lane]] = defaultdict(list)
             sizes: Counter[int] = Counter()
             for at, lane in self._due.items():
                 if lane.again or len(lane.flying) >= WINDOW:
@@ -277,7 +230,7 @@ class BatchProducer:
             for node, lanes in nodes.items():
                 going = self._request(node, lanes) or going
 
-    def _request(self, node: int, lanes: Sequence[_Lane]) -> bool:
+    def _request(self, node: int, lanes: Sequence[Lane]) -> bool:
         """Send the next batch of each. False: there is no connection yet."""
         connection = self.client.connected(node)
         if connection is None:
@@ -348,7 +301,7 @@ class BatchProducer:
             else:
                 self._repeat(lane, sent)
 
-    def _refused(self, lane: _Lane, sent: Sent, code: int) -> None:
+    def _refused(self, lane: Lane, sent: Sent, code: int) -> None:
         error = errors.for_code(code)
         told = error(f"{sent.at[0]}[{sent.at[1]}]")
         if lane.broken is not None:
@@ -364,7 +317,7 @@ class BatchProducer:
         else:
             self._break(lane, sent, told)
 
-    def _repeat(self, lane: _Lane, sent: Sent) -> None:
+    def _repeat(self, lane: Lane, sent: Sent) -> None:
         if self._failure is not None:
             self._settle(sent, self._failure)
         elif lane.broken is not None:
@@ -374,14 +327,14 @@ class BatchProducer:
             self._behind[sent.at] = lane
             self._mend()
 
-    def _break(self, lane: _Lane, sent: Sent, exc: Exception) -> None:
+    def _break(self, lane: Lane, sent: Sent, exc: Exception) -> None:
         """A batch was refused for good: the broker would not expect the numbers of the next ones."""
         lane.broken = exc
         self._behind.pop(sent.at, None)
         self._due.pop(sent.at, None)
         for one in (sent, *lane.again, *lane.waiting):
             self._settle(one, exc)
-        lane.again, lane.waiting = [], deque()
+        lane.clear()
         self._broke(exc)
 
     def _broke(self, exc: Exception) -> None:
@@ -394,7 +347,7 @@ class BatchProducer:
         for lane in self._lanes.values():
             for sent in (*lane.again, *lane.waiting, *lane.flying):
                 self._settle(sent, self._failure)
-            lane.again, lane.waiting = [], deque()
+            lane.clear()
         self._due, self._behind = {}, {}
 
     def _settle(self, sent: Sent, what: int | Exception) -> None:

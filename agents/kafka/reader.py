@@ -5,19 +5,15 @@ interpreter's lock with each piece of an answer, up to 5 ms each, and a worker s
 """
 
 import asyncio
-import copy
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition, errors
-from aiokafka.consumer.fetcher import READ_UNCOMMITTED
+from aiokafka import TopicPartition, errors
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.kafka.client import SteadyClient
+from penstock.agents.kafka.ends import PartitionEnds
 from penstock.agents.kafka.fetch_request import Fetched, FetchRequest
-from penstock.agents.kafka.topics import topic_ids
-from penstock.agents.kafka.unreachable import unreachable
 from penstock.agents.kafka.unread import Unread
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.tables.checkpoint import Partition
@@ -54,17 +50,31 @@ class _Log:
         self.lost = False  # the position is out of range, and where the log begins is being asked for
 
 
-class PartitionReader:
+class _Answer:
+    """Takes what a broker says, for a reader."""
+
+    __slots__ = ("_asked", "_node", "_reader")
+
+    def __init__(self, reader: "PartitionReader", node: int, asked: Mapping[TopicPartition, tuple[_Log, int]]) -> None:
+        self._reader, self._node, self._asked = reader, node, asked
+
+    def done(self) -> bool:
+        return self._reader.stopped
+
+    def set_result(self, answers: list[Fetched]) -> None:
+        self._reader._came(self._node, self._asked, answers)
+
+    def set_exception(self, exc: BaseException) -> None:
+        self._reader._failed(self._node, exc)
+
+
+class PartitionReader(PartitionEnds):
     """Reads partitions. An async context manager; `start` and `stop` do the same.
 
     Args:
-        servers: bootstrap servers, host:port.
-        security: how to connect.
+        servers, security, committed, settings: as for PartitionEnds. Undecided records, and aborted ones, are left out
+            where only committed ones are wanted.
         fetch_bytes: of a partition at once.
-        committed: only records of committed transactions, and of none.
-
-    Raises:
-        BrokerUnreachable: none of the servers answers.
     """
 
     def __init__(
@@ -76,76 +86,26 @@ class PartitionReader:
         committed: bool = True,
         **settings: Any,
     ) -> None:
-        self._servers, self._security, self._settings = servers, security, settings
-        self._fetch_bytes, self._committed = fetch_bytes, committed
+        super().__init__(servers, security, committed=committed, **settings)
+        self._fetch_bytes = fetch_bytes
         self._logs: dict[TopicPartition, _Log] = {}
-        self._asked: dict[int, asyncio.Task[None]] = {}
+        self._asked: set[int] = set()  # brokers that owe an answer, or are left alone for a moment
         self._gathers: dict[int, tuple[int, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._errors: list[BaseException] = []
         self._waiter: asyncio.Future[bool] | None = None
-        self._offsets: Any = None
-        self._client: Any = None
-
-    async def start(self) -> "PartitionReader":
-        """Connect."""
-        servers: Any = self._servers
-        # Of this consumer only the client is used, and what asks where partitions begin and end.
-        self._offsets = AIOKafkaConsumer(
-            bootstrap_servers=servers,
-            **self._security.client_settings(),
-            enable_auto_commit=False,
-            isolation_level="read_committed" if self._committed else "read_uncommitted",
-            **self._settings,
-        )
-        self._client = self._offsets._client
-        self._client.__class__ = SteadyClient
-        try:
-            await self._offsets.start()
-        except errors.KafkaError as exc:
-            await self._offsets.stop()
-            raise await unreachable(self._servers, self._security) from exc
-        return self
+        self.stopped = False
 
     async def stop(self) -> None:
         """Disconnect. Nothing is handed out any more."""
+        self.stopped = True
         self._logs.clear()
-        tasks = [*self._asked.values(), *self._tasks]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.interrupt()
-        if self._offsets is not None:
-            await self._offsets.stop()
-
-    async def __aenter__(self) -> "PartitionReader":
-        return await self.start()
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.stop()
-
-    # ---- where partitions begin and end
-
-    async def beginnings(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
-        """The first offset of each partition."""
-        return await self._offsets.beginning_offsets([TopicPartition(*at) for at in partitions])  # type: ignore[no-any-return]
-
-    async def ends(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
-        """Where partitions end for this reader: for one of committed records at the first undecided one."""
-        return await self._offsets.end_offsets([TopicPartition(*at) for at in partitions])  # type: ignore[no-any-return]
-
-    async def high_watermarks(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
-        """The offsets behind all that is in the logs, decided or not.
-
-        Raises:
-            KafkaTimeoutError: No answer within the request timeout.
-        """
-        # A copy, because the level belongs to the fetcher and not to the request: it shares all else and sends nothing
-        # but this one.
-        fetcher = copy.copy(self._offsets._fetcher)
-        fetcher._isolation_level = READ_UNCOMMITTED
-        tps = [TopicPartition(*at) for at in partitions]
-        return await fetcher.end_offsets(tps, self._offsets._request_timeout_ms)  # type: ignore[no-any-return]
+        await super().stop()
 
     # ---- what is read, and from where
 
@@ -189,10 +149,6 @@ class PartitionReader:
         """Fetch up to so many bytes of a partition from now on. Returns how many it was before."""
         before, self._fetch_bytes = self._fetch_bytes, size
         return before
-
-    async def topic_ids(self, topics: Collection[str]) -> dict[str, str]:
-        """The ids of topics, see `topics.topic_ids`."""
-        return await topic_ids(self._offsets, topics)
 
     # ---- reading
 
@@ -289,7 +245,7 @@ class PartitionReader:
                 if not self._tasks:
                     self._spawn(self._refresh())
             elif node not in self._asked and node not in busy:
-                self._asked[node] = asyncio.create_task(self._request(node, logs))
+                self._request(node, logs)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -303,7 +259,13 @@ class PartitionReader:
         finally:
             self._wake()
 
-    async def _request(self, node: int, logs: list[tuple[TopicPartition, _Log]]) -> None:
+    def _request(self, node: int, logs: list[tuple[TopicPartition, _Log]]) -> None:
+        """Ask a broker, without a task: its answer is taken as it comes from the socket."""
+        self._asked.add(node)
+        connection = self._client.connected(node)
+        if connection is None:
+            self._spawn(self._connect(node))
+            return
         least, wait_ms = self._gathers.get(node, IDLE)
         asked = {tp: (state, state.position or 0) for tp, state in logs}
         request = FetchRequest(
@@ -314,22 +276,45 @@ class PartitionReader:
             most=self._fetch_bytes,
         )
         try:
-            answers = await self._client.send(node, request)
+            connection.ask(request, _Answer(self, node, asked))
+        except errors.KafkaError as exc:
+            self._failed(node, exc)
+
+    async def _connect(self, node: int) -> None:
+        try:
+            if not await self._client.ready(node):
+                await asyncio.sleep(BACKOFF_SECONDS)
+        finally:
+            self._returned(node)
+
+    def _returned(self, node: int) -> None:
+        """The broker may be asked again."""
+        self._asked.discard(node)
+        self._wake()
+
+    def _came(self, node: int, asked: Mapping[TopicPartition, tuple[_Log, int]], answers: list[Fetched]) -> None:
+        try:
             moved = [self._accept(answer, *asked[answer.tp]) for answer in answers]
             self._gathers[node] = FLOWING if any(answer.records for answer in answers) else IDLE
             if not all(moved):
-                await self._refresh()
-        except errors.KafkaError as exc:
-            if exc.retriable:
-                log.warning("node %s did not answer a fetch: %r", node, exc)
-            else:
-                self._errors.append(exc)
-            await asyncio.sleep(BACKOFF_SECONDS)
+                self._spawn(self._refresh())
         except Exception as exc:  # else nothing would come of these partitions, and nobody would hear why
             self._errors.append(exc)
+        self._returned(node)
+
+    def _failed(self, node: int, exc: BaseException) -> None:
+        """There is no answer: ask again in a moment."""
+        if isinstance(exc, errors.KafkaError) and not exc.retriable:
+            self._errors.append(exc)
+        else:
+            log.warning("node %s did not answer a fetch: %r", node, exc)
+        self._spawn(self._alone(node))
+
+    async def _alone(self, node: int) -> None:
+        try:
+            await asyncio.sleep(BACKOFF_SECONDS)
         finally:
-            del self._asked[node]
-            self._wake()
+            self._returned(node)
 
     def _accept(self, answer: Fetched, state: _Log, position: int) -> bool:
         """Keep what came of a partition, unless it is not wanted any more. False where its leader is another one."""

@@ -18,7 +18,8 @@ from aiokafka import errors
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from penstock.agents.kafka.producer import Address, Batch, BatchProducer, Sent
+from penstock.agents.kafka.lanes import Address, Batch, Sent
+from penstock.agents.kafka.producer import BatchProducer
 from penstock.agents.kafka.protocol import FencedInstanceId, TransactionAbortable
 from penstock.agents.kafka.transaction_requests import (
     AddOffsetsToTxn,

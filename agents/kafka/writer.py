@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from penstock.agents.batch import Headers, RecordTooLarge
-from penstock.agents.kafka.producer import Address, Batch
+from penstock.agents.kafka.lanes import Address, Batch
 from penstock.agents.kafka.rows import Builder, row_batch
 from penstock.agents.partitioner import Rows
 

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from penstock.agents.kafka.client import SteadyClient
-from penstock.agents.kafka.producer import Batch
+from penstock.agents.kafka.lanes import Batch
 from penstock.agents.kafka.unreachable import unreachable
 from penstock.agents.kafka.writer import BatchWriter
 from penstock.agents.partitioner import Partitioner

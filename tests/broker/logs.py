@@ -42,12 +42,12 @@ async def writing(bootstrap: str, transactional_id: str | None = None) -> AsyncI
 
 
 async def write(
-    producer: BatchProducer, topic: str, rows: list[tuple[Any, ...]], compression: str | None = None
+    producer: BatchProducer, topic: str, rows: list[tuple[Any, ...]], partition: int = 0, compression: str | None = None
 ) -> None:
     """Write rows of (key, value, timestamp, headers) as one wire batch and wait for it."""
     keys, values, timestamps, headers = zip(*rows, strict=True)
     writer = BatchWriter(transactional=producer.transactional_id is not None, compression=compression)
-    writer.append_rows(topic, 0, keys, values, timestamps, headers)
+    writer.append_rows(topic, partition, keys, values, timestamps, headers)
     for sent in await producer.send_all(writer.take()):
         await sent.written
 
@@ -84,7 +84,7 @@ def compressed(kind: str) -> Callable[[str, str], Awaitable[None]]:
     async def writer(bootstrap: str, topic: str) -> None:
         async with writing(bootstrap) as producer:
             for number in range(3):
-                await write(producer, topic, some(f"{kind} {number}", 12), kind)
+                await write(producer, topic, some(f"{kind} {number}", 12), compression=kind)
 
     writer.__name__ = kind
     return writer

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from aiokafka.producer.transaction_manager import TransactionManager
-
 from penstock.agents.faust.transaction import KafkaTransaction
-from penstock.agents.kafka import producer as faust_producer
+from penstock.agents.kafka.transaction_requests import TxnOffsetCommit
+from penstock.agents.kafka.transactional import TransactionalProducer
 from penstock.tables import checkpoint as protocol
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStore
@@ -17,19 +16,23 @@ from penstock.tables.rocksdb import RocksStore
 
 def no_fencing() -> None:
     """Offsets are committed without the group membership, as aiokafka does it: from a zombie, too."""
-    handler = faust_producer._OffsetCommitHandler
-    stock = handler.create_request
+    stock = TxnOffsetCommit.__init__
 
-    def create_request(self: Any) -> Any:
-        self._sender.membership = (-1, "", None)
-        return stock(self)
+    def init(self: TxnOffsetCommit, who: Any, group: str, membership: Any, offsets: Any) -> None:
+        stock(self, who, group, (-1, "", None), offsets)
 
-    handler.create_request = create_request  # type: ignore[method-assign]
+    TxnOffsetCommit.__init__ = init  # type: ignore[method-assign]
 
 
 def no_abort() -> None:
     """After an error an abort sends nothing, as aiokafka's: the next commit publishes what was to be undone."""
-    faust_producer._Manager.error_transaction = TransactionManager.error_transaction  # type: ignore[method-assign]
+    stock = TransactionalProducer._spoil
+
+    def forget(self: TransactionalProducer, exc: Exception) -> None:
+        stock(self, exc)
+        self._partitions, self._group = set(), None
+
+    TransactionalProducer._spoil = forget  # type: ignore[method-assign]
 
 
 def no_last_checkpoint() -> None:
