@@ -1,12 +1,14 @@
 """Faust's consumer, carrying whole batches: one message is what a poll brought of a topic."""
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 from faust import Schema
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
+from faust.transport.producer import ProducerBuffer
 from faust.types.tuples import TP, ConsumerMessage
 from mode import Service
 
@@ -59,10 +61,10 @@ class BatchConsumer(GroupConsumer):
         checkpointer, runtime, due = self.app.checkpointer, self.app.runtime, self.app.runtime.checkpoint_due
         pace, ended, worked, done = checkpointer.pace, time.monotonic(), 0.0, 0
         while not self.should_stop:
-            await self.wait(due.wait(), timeout=pace.least)
+            await _within(pace.least, due)
             runtime.ask(done + pace.many)
-            if not due.is_set() and pace.most > pace.least:
-                await self.wait(due.wait(), timeout=pace.most - pace.least)
+            if not due.is_set():
+                await _within(pace.most - pace.least, due)
             runtime.ask(NEVER)
             started = time.monotonic()
             if await checkpointer.run():
@@ -160,8 +162,27 @@ class BatchConsumer(GroupConsumer):
         return True
 
 
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, so many seconds at most. mode's `wait` makes four tasks for it, dozens of times a second."""
+    if seconds > 0 and not event.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+
+
+class EmptyBuffer(ProducerBuffer):
+    """Faust's buffer of messages to be sent. Nothing of a pipeline goes through it, so that no batch waits for it."""
+
+    async def wait_until_ebb(self) -> None:
+        """Nothing, and without asking the settings for each batch how much that is."""
+
+
 class AdminProducer(driver.Producer):
     """Faust's own producer: admin requests, nothing of the pipeline."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.buffer.__class__ = EmptyBuffer
 
     def _settings_extra(self) -> dict[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
