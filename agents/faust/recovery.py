@@ -19,7 +19,7 @@ from mode import Service
 from penstock.agents.batch import RecordBatch
 from penstock.agents.keyed.sourced import SourceRestore
 from penstock.tables.errors import PenstockError
-from penstock.tables.store import Store
+from penstock.tables.store import Store, StoreClosed
 
 log = logging.getLogger("penstock.recovery")
 
@@ -71,11 +71,11 @@ class BatchRecovery(Recovery):
     async def apply(self, tp: Any, batch: RecordBatch) -> None:
         """Write a changelog batch to its store, in a thread. Called by the consumer's drain loop, which fetches and
         decodes the next ones meanwhile; a partition whose last batch is not written yet makes it wait."""
-        if tp not in self.active_tps and tp not in self.standby_tps:
+        if not self._wanted(tp):
             return
         if (writing := self._writing.get(tp)) is not None:
             await asyncio.wrap_future(writing)
-        if tp not in self.active_tps and tp not in self.standby_tps:
+        if not self._wanted(tp):
             return  # lost meanwhile
         part = self.part(tp)
         if batch.next <= part.position:
@@ -89,6 +89,11 @@ class BatchRecovery(Recovery):
         )
         self._replayed += len(batch)
         self._writing[tp].add_done_callback(self._written)
+
+    def _wanted(self, tp: Any) -> bool:
+        """Whether a partition is to be restored. Not between a revocation and the next recovery: its store may be
+        closed any moment."""
+        return self.app.consumer.flow_active and (tp in self.active_tps or tp in self.standby_tps)
 
     def _written(self, done: Any) -> None:
         """In the thread."""
@@ -123,6 +128,8 @@ class BatchRecovery(Recovery):
             except ServiceStopped:
                 break
             except Exception as exc:
+                if isinstance(exc, StoreClosed) and self.app.consumer_generation_id != generation:
+                    continue  # the same, and it has closed what this one was restoring
                 self.app.checkpointer.fail(exc)
                 await self.app.crash(exc)
                 break
