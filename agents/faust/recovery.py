@@ -17,6 +17,7 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 
 from penstock.agents.batch import RecordBatch
+from penstock.agents.kafka.reader import FETCH_BYTES
 from penstock.agents.keyed.sourced import SourceRestore
 from penstock.tables.errors import PenstockError
 from penstock.tables.store import Store, StoreClosed
@@ -26,9 +27,6 @@ log = logging.getLogger("penstock.recovery")
 WRITERS = 2
 """Threads that write: the event loop reads on beside them, though rocksdict keeps the interpreter's lock."""
 
-FETCH_BYTES = 4 << 20
-"""Of a changelog partition at once. A store takes thousands of records in one write as quickly as it takes one."""
-
 READ_SECONDS = 0.2
 """Wait for a topic's next records; a rebalance meanwhile waits as long."""
 
@@ -36,7 +34,7 @@ STUCK_SECONDS = 60.0
 """Without a record of a topic that has more: reading has failed."""
 
 FETCHED_BYTES = 16 << 20
-"""Of all changelog partitions at once: each byte is there several times until it is written."""
+"""Of all changelog partitions at once, and of one FETCH_BYTES: each byte is there several times until it is written."""
 
 REPORT_SECONDS = 5.0
 """Between progress lines of a recovery."""
