@@ -317,7 +317,7 @@ class GroupRuntime:
         """The open table partitions."""
         return list(self._parts.values())
 
-    def _left(self, keep: Callable[[TablePartition], bool]) -> dict[tuple[str, int], TablePartition]:
+    def _taken_out(self, keep: Callable[[TablePartition], bool]) -> dict[tuple[str, int], TablePartition]:
         """Take out all table partitions but those to keep."""
         gone = {at: part for at, part in self._parts.items() if not keep(part)}
         for at, part in gone.items():
@@ -325,9 +325,9 @@ class GroupRuntime:
             self._everywhere.pop(part.spec, None)
         return gone
 
-    def close_at_once(self, keep: Callable[[TablePartition], bool] = lambda part: False) -> None:
-        """As `close`, without a thread: for stores in memory."""
-        for part in self._left(keep).values():
+    def close_at_once(self) -> None:
+        """Close all table partitions, without threads: for stores in memory."""
+        for part in self._taken_out(lambda part: False).values():
             part.close()
 
     async def close(self, keep: Callable[[TablePartition], bool] = lambda part: False) -> None:
@@ -339,7 +339,7 @@ class GroupRuntime:
         """
         await self.settle()
         threads = ThreadPoolExecutor(CLOSED_AT_ONCE, thread_name_prefix="closing")
-        closing = {at: threads.submit(part.close) for at, part in self._left(keep).items()}
+        closing = {at: threads.submit(part.close) for at, part in self._taken_out(keep).items()}
         threads.shutdown(wait=False)
         self._closing |= closing
         if closing:  # waited for in a way that cancels none
