@@ -70,7 +70,7 @@ class _WholeOperator(Operator):
             self.forward(self.made(block, keys))
             return
         replaced, pieces = block.keys is not None, [block.with_keys(keys)]
-        tries = self.failures.waits(self.policy)
+        waits = self.failures.waits(self.policy)
         while pieces:  # cut into halves until the records are found that fail even alone
             piece = pieces.pop()
             try:
@@ -78,7 +78,7 @@ class _WholeOperator(Operator):
             except RecordError as failed:
                 if failed.__cause__ is not None and of_system(failed.__cause__):
                     raise
-                if len(piece) == len(block) and next(tries, self) is not self:
+                if len(piece) == len(block) and next(waits, False):
                     pieces.append(piece)
                 elif len(piece) > 1:
                     pieces += reversed(halves(piece))

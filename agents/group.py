@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -32,6 +33,9 @@ from penstock.tables.specs import TableSpec
 from penstock.tables.store import Store, StoreCorrupt, StoreFactory, StoreMoved
 
 log = logging.getLogger("penstock.tables")
+
+CLOSED_AT_ONCE = 4
+"""Stores that are closed at a time: each is flushed, and waits for the disk."""
 
 
 def wall_clock() -> int:
@@ -86,6 +90,7 @@ class GroupRuntime:
         """What other threads do with open stores: these are not closed before it ends."""
         self._specs = {table.name: table for table in spec.tables}
         self._parts: dict[tuple[str, int], TablePartition] = {}
+        self._closing: dict[tuple[str, int], Future[None]] = {}  # and those that were closed
         self._everywhere: dict[TableSpec, GlobalRows] = {}
         self._partitioners: dict[str, Partitioner] = {}
         self._keyless = 0
@@ -257,6 +262,8 @@ class GroupRuntime:
 
     def _opened(self, table: TableSpec, partition: int, count: int) -> Store:
         at = table.name, partition, count, table.source or ""
+        if closing := self._closing.get((table.name, partition)):
+            closing.exception()  # waits for it; a failure is told by `close`
         try:
             return self.stores.open(*at)
         except StoreCorrupt as exc:
@@ -291,7 +298,7 @@ class GroupRuntime:
 
     async def settle(self) -> None:
         """Return once no other thread has an open store: before stores are closed."""
-        if self.busy:
+        while self.busy:
             await asyncio.wait(set(self.busy))
 
     def part(self, table: str, partition: int) -> TablePartition:
@@ -310,22 +317,47 @@ class GroupRuntime:
         """The open table partitions."""
         return list(self._parts.values())
 
-    def close_parts(self, keep: Callable[[TablePartition], bool] = lambda part: False) -> None:
-        """Close table partitions, all but those to keep."""
-        for at, part in list(self._parts.items()):
-            if not keep(part):
-                del self._parts[at]
-                self._everywhere.pop(part.spec, None)
-                part.close()
+    def _taken_out(self, keep: Callable[[TablePartition], bool]) -> dict[tuple[str, int], TablePartition]:
+        """Take out all table partitions but those to keep."""
+        gone = {at: part for at, part in self._parts.items() if not keep(part)}
+        for at, part in gone.items():
+            del self._parts[at]
+            self._everywhere.pop(part.spec, None)
+        return gone
+
+    def close_at_once(self) -> None:
+        """Close all table partitions, without threads: for stores in memory."""
+        for part in self._taken_out(lambda part: False).values():
+            part.close()
+
+    async def close(self, keep: Callable[[TablePartition], bool] = lambda part: False) -> None:
+        """Close table partitions, all but those to keep, in threads: some 10 ms each, of which hundreds must not keep
+        the event loop back. One that is asked for meanwhile is opened once it is closed.
+
+        Raises:
+            StoreError: a store was not closed well; the others are closed.
+        """
+        await self.settle()
+        threads = ThreadPoolExecutor(CLOSED_AT_ONCE, thread_name_prefix="closing")
+        closing = {at: threads.submit(part.close) for at, part in self._taken_out(keep).items()}
+        threads.shutdown(wait=False)
+        self._closing |= closing
+        if closing:  # waited for in a way that cancels none
+            await asyncio.wait([asyncio.wrap_future(each) for each in closing.values()])
+        for each in closing.values():
+            each.result()
 
     def context(self) -> RecordContext:
         """A record context for an agent's body."""
         return RecordContext(self)
 
-    async def stop(self) -> None:
-        """End agent bodies and close stores."""
+    async def end(self) -> None:
+        """End agent bodies."""
         self.failures.tell()
         for stage in set(self.stages.values()):
             await stage.stop()
-        await self.settle()
-        self.close_parts()
+
+    async def stop(self) -> None:
+        """End agent bodies and close stores."""
+        await self.end()
+        await self.close()

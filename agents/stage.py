@@ -8,12 +8,10 @@ from typing import Any, Protocol
 from penstock.agents import steps as s
 from penstock.agents.agent_stream import AgentOperator
 from penstock.agents.batch import RecordBatch
-from penstock.agents.columns import MapBatchOperator, MapFrameOperator
 from penstock.agents.context import RecordContext
 from penstock.agents.derived.changes import parted
 from penstock.agents.derived.stage import Made, TableOperators, followers, meets_itself, topics_of
 from penstock.agents.derived.steps import TableChanges, TableJoin, WaitingJoin
-from penstock.agents.derived.versioned import AsOfJoinOperator
 from penstock.agents.event_time.clocks import Clock
 from penstock.agents.event_time.stage_time import StageTime, TimeRuntime
 from penstock.agents.event_time.timed import TimedOperator
@@ -21,25 +19,11 @@ from penstock.agents.event_time.timing import Timing, keeps_time
 from penstock.agents.joins.steps import StreamJoin
 from penstock.agents.joins.streams import StreamJoinOperator
 from penstock.agents.joins.waiting import WaitingJoinOperator
-from penstock.agents.keyed.distinct import DistinctOperator
 from penstock.agents.keyed.process import ProcessOperator
-from penstock.agents.keyed.stateful import AggregateOperator, GlobalJoinOperator, JoinOperator, ToTableOperator
 from penstock.agents.keyed.steps import Distinct, Process
-from penstock.agents.operators import (
-    BranchOperator,
-    FilterOperator,
-    FlatMapOperator,
-    MapItemOperator,
-    MapOperator,
-    MapRecordOperator,
-    Operator,
-    PassOperator,
-    PeekOperator,
-    Runtime,
-    SelectKeyOperator,
-    SourceOperator,
-)
+from penstock.agents.operators import Operator, PassOperator, Runtime, SourceOperator
 from penstock.agents.sinks import GroupByOperator, SinkOperator
+from penstock.agents.untimed import untimed_operator
 from penstock.agents.windows.kinds import window_operator
 from penstock.agents.windows.steps import Late, WindowAggregate
 from penstock.tables.serdes import Serde, serde_of
@@ -259,65 +243,26 @@ class Stage:
     def _operator(self, step: s.Step) -> Operator:
         where, runtime, key = self._where(step), self._runtime, self._key_of[step]
         match step:
-            case s.Filter():
-                return FilterOperator(where, runtime, step.fn)
-            case s.Map(takes="item"):
-                return MapItemOperator(where, runtime, step.fn, key)
-            case s.Map(takes="record"):
-                return MapRecordOperator(where, runtime, step.fn, key)
-            case s.Map():
-                return MapOperator(where, runtime, step.fn)
-            case s.MapBatch():
-                return MapBatchOperator(where, runtime, step.fn, key)
-            case s.MapFrame():
-                return MapFrameOperator(where, runtime, step.fn, key, step.inputs[0].value_type, step.value_type)
-            case s.Peek():
-                return PeekOperator(where, runtime, step.fn)
-            case s.FlatMap():
-                return FlatMapOperator(where, runtime, step.fn)
-            case s.Branch():
-                return BranchOperator(where, runtime, step.predicates)
-            case s.Arm() | s.Merge() | Late():
-                return PassOperator(where, runtime)
-            case s.SelectKey():
-                return SelectKeyOperator(where, runtime, step.fn)
             case s.Sink():
                 return SinkOperator(*self._sink(step, step.topic.name, step.topic.key_serde, step.topic.value_serde))
             case s.GroupBy():
                 sink = self._sink(step, self.spec.repartition[step], serde_of(step.key_type), serde_of(step.value_type))
                 return GroupByOperator(*sink, fn=step.fn)
-            case WindowAggregate():
-                made = window_operator(where, runtime, step, self.time.clock)
-                if keeps_time(step):
-                    self.time.add_timed(step, made)
-                return made
-            case s.Aggregate():
-                return AggregateOperator(where, runtime, step.table, step.aggregation)
-            case s.ToTable():
-                return ToTableOperator(where, runtime, step.table)
-            case Distinct():
-                return DistinctOperator(where, runtime, step.table)
-            case Process():
-                clock = self.time.clock(step) if keeps_time(step) else None
-                process = ProcessOperator(where, runtime, step, key, clock)
-                if clock is not None:
-                    self.time.add_timed(step, process)
-                return process
-            case WaitingJoin():
-                waiting = WaitingJoinOperator(where, runtime, step, self.time.clock(step))
-                self.time.add_timed(step, waiting)
-                return waiting
-            case s.Join() if step.table.history is not None:
-                return AsOfJoinOperator(where, runtime, step.table, step.fn, step.left)
-            case s.Join():
-                return JoinOperator(where, runtime, step.table, step.fn, step.left)
-            case s.GlobalJoin():
-                return GlobalJoinOperator(where, runtime, step.table, step.by, step.fn, step.left)
             case s.Agent():
                 agent = AgentOperator(where, runtime, step.fn, key, step.to, runtime.context())
                 self.agents.append(agent)
                 return agent
-        raise TypeError(f"{step!r} is not a step that a stage can run")
+            case WindowAggregate():
+                timed: TimedOperator = window_operator(where, runtime, step, self.time.clock)
+            case Process():
+                timed = ProcessOperator(where, runtime, step, key, self.time.clock(step) if keeps_time(step) else None)
+            case WaitingJoin():
+                timed = WaitingJoinOperator(where, runtime, step, self.time.clock(step))
+            case _:
+                return untimed_operator(where, runtime, step, key)
+        if keeps_time(step):
+            self.time.add_timed(step, timed)
+        return timed
 
     def _sink(self, step: s.Step, topic: str, key: Serde[Any], value: Serde[Any]) -> tuple[Any, ...]:
         source = step.inputs[0]

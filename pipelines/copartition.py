@@ -1,6 +1,7 @@
 """Rules about partitions: what meets by key lies on the same partition number."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from penstock.agents import steps as s
 from penstock.agents.derived import steps as t
@@ -11,6 +12,29 @@ from penstock.pipelines.problems import Problem
 from penstock.pipelines.topology import GroupTopology, Topology
 
 Stateful = s.Aggregate | s.Join | s.ToTable | t.TableAggregate | Distinct | Process | StreamJoin
+
+TOGETHER: tuple[tuple[Any, str, str, str], ...] = (
+    (
+        t.TableJoin,
+        "it joins tables of topics with different partition counts",
+        "; their rows do not meet",
+        "give the topics the same count, or use join_foreign, which brings the rows together",
+    ),
+    (
+        StreamJoin,
+        "it joins streams of different partition counts",
+        "; records of one key do not meet",
+        "group_by(..., partitions=N) one side to the other's count, or give the topics the same count",
+    ),
+    (
+        Stateful,
+        "it keeps state for merged topics with different partition counts",
+        "",
+        "group_by before the merge, or give the topics the same count",
+    ),
+)
+"""Steps, the first of which a stage has, that need topics of one partition count: what is wrong, what follows, and what
+to do."""
 
 
 def copartition_problems(topology: Topology) -> Iterator[Problem]:
@@ -48,27 +72,16 @@ def _join(
 
 def _merged(group: GroupTopology, stage: StageSpec, counts: Mapping[str, int | None]) -> Iterator[Problem]:
     known = {topic: count for topic in stage.topics if (count := counts.get(topic)) is not None}
-    if joins := [step for step in stage.steps if isinstance(step, t.TableJoin)]:
-        if len(set(known.values())) > 1:
-            sides = ", ".join(f"{topic!r} has {count}" for topic, count in known.items())
-            what = f"it joins tables of topics with different partition counts: {sides}; their rows do not meet"
-            advice = "give the topics the same count, or use join_foreign, which brings the rows together"
-            yield Problem("co-partition", f"{group.app_id}: {joins[0].label}", joins[0].location, what, advice)
+    if len(set(known.values())) < 2:
         return
-    if (join := next((step for step in stage.steps if isinstance(step, StreamJoin)), None)) and len(
-        set(known.values())
-    ) > 1:
-        sides = ", ".join(f"{topic!r} has {count}" for topic, count in known.items())
-        what = f"it joins streams of different partition counts: {sides}; records of one key do not meet"
-        advice = "group_by(..., partitions=N) one side to the other's count, or give the topics the same count"
-        yield Problem("co-partition", f"{group.app_id}: {join.label}", join.location, what, advice)
-        return
-    keeps = next((step for step in stage.steps if isinstance(step, Stateful)), None)
-    if keeps is not None and len(set(known.values())) > 1:
-        sides = ", ".join(f"{topic!r} has {count}" for topic, count in known.items())
-        what = f"it keeps state for merged topics with different partition counts: {sides}"
-        advice = "group_by before the merge, or give the topics the same count"
-        yield Problem("co-partition", f"{group.app_id}: {keeps.label}", keeps.location, what, advice)
+    sides = ", ".join(f"{topic!r} has {count}" for topic, count in known.items())
+    for kinds, what, so, advice in TOGETHER:
+        step = next((step for step in stage.steps if isinstance(step, kinds)), None)
+        if step is not None:
+            yield Problem(
+                "co-partition", f"{group.app_id}: {step.label}", step.location, f"{what}: {sides}{so}", advice
+            )
+            return
 
 
 def _rekeyed(step: s.Step) -> s.SelectKey | None:

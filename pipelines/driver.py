@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar, overload
 
 from penstock.agents.block import Record
+from penstock.agents.group import GroupRuntime
 from penstock.agents.group_spec import GroupSpec
 from penstock.agents.memory import MemoryBroker
 from penstock.agents.operators import milliseconds
@@ -74,7 +75,7 @@ class TopologyDriver:
         return DrivenGroup(
             spec,
             lambda disk, mine, fault: DrivenWorker(self, spec, counts, disk, mine, fault),
-            lambda runtime: self.wait(runtime.stop()),
+            self._end,
         )
 
     def __enter__(self) -> "TopologyDriver":
@@ -87,10 +88,14 @@ class TopologyDriver:
         """End agent bodies and close the stores."""
         for group in self._groups.values():
             for runtime in group.runtimes:
-                self.wait(runtime.stop())
+                self._end(runtime)
         if self._loop is not None:
             self._loop.close()
             self._loop = None
+
+    def _end(self, runtime: GroupRuntime) -> None:
+        self.wait(runtime.end())
+        runtime.close_at_once()
 
     # ---- in
 

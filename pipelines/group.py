@@ -186,18 +186,21 @@ class Group:
             self._tables.append((spec, beside, caller()))
             return Table(spec, None, self)
         source = self._source(topic, time, errors=errors)
-        step = s.ToTable(
+        return Table(spec, self._behind(source, s.ToTable, f"table {name!r}", name=name, table=spec), self)
+
+    def _behind(self, source: s.Source, cls: type[s.Step], label: str, **fields: Any) -> s.Step:
+        """A step that was declared together with the source it reads."""
+        step = cls(
             inputs=(source,),
             errors=source.errors,
             location=source.location,
             key_type=source.key_type,
             value_type=source.value_type,
-            label=f"table {name!r}",
-            name=name,
-            table=spec,
+            label=label,
+            **fields,
         )
         self.add(step)
-        return Table(spec, step, self)
+        return step
 
     def set_table(
         self,
@@ -271,20 +274,9 @@ class Group:
         """
 
         def declare(fn: F) -> F:
-            source = self._source(topic, errors=errors)
-            step = s.Agent(
-                inputs=(source,),
-                errors=source.errors,
-                location=source.location,
-                key_type=source.key_type,
-                value_type=source.value_type,
-                label=f"agent {fn.__name__!r}",
-                name=fn.__name__,
-                fn=fn,
-                to=to,
-                doc=(fn.__doc__ or "").strip().partition("\n")[0],
-            )
-            self.add(step)
+            source, name = self._source(topic, errors=errors), fn.__name__
+            doc = (fn.__doc__ or "").strip().partition("\n")[0]
+            self._behind(source, s.Agent, f"agent {name!r}", name=name, fn=fn, to=to, doc=doc)
             return fn
 
         return declare

@@ -1,4 +1,4 @@
-"""Joins of a stream with a table or another stream, by the records' keys."""
+"""Joins of a stream: with a table or another stream by the records' keys, with a global table by any key."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from penstock.agents import steps as s
 from penstock.agents.derived.steps import WaitingJoin
-from penstock.agents.failing.policies import Policy
 from penstock.agents.joins.records import open_table
 from penstock.agents.joins.steps import Kind, StreamJoin
 from penstock.agents.joins.waiting import waiting_table
-from penstock.agents.location import caller
 from penstock.pipelines.annotations import MISSING, codec, given, label_of, returned
+from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.table import Table
+from penstock.pipelines.verbs import Verbs
 from penstock.tables.join_window import JoinWindow
 from penstock.tables.serdes import Serde, windowed
 from penstock.tables.specs import TableSpec
@@ -20,23 +20,19 @@ from penstock.tables.windowed import Windowed
 from penstock.tables.windows import told
 
 if TYPE_CHECKING:
-    from penstock.pipelines.group import Group
     from penstock.pipelines.joined import JoinResults
     from penstock.pipelines.stream import Stream
 
 K = TypeVar("K")
 V = TypeVar("V")
+K2 = TypeVar("K2")
 V2 = TypeVar("V2")
 R = TypeVar("R")
 TV = TypeVar("TV")
 
 
-class JoinVerbs(Generic[K, V]):
+class JoinVerbs(Verbs[K, V], Generic[K, V]):
     """Verbs of a stream that bring it together with a table or another stream."""
-
-    group: "Group"
-    step: s.Step
-    _errors: Policy
 
     @overload
     def join(
@@ -158,13 +154,10 @@ class JoinVerbs(Generic[K, V]):
             if grace is not None:
                 raise TypeError(f"{verb} of two streams: say within=JoinWindow(..., grace=...) instead of grace=")
             join = self._stream_join(verb, kind, other.step, fn, value, name or "", within)
-            self.group.add(join)
             return JoinResults(self.group, join)
         if within is not None or not isinstance(getattr(other, "spec", None), TableSpec):
             raise TypeError(f"{verb} takes a table, or a stream and within=JoinWindow(...); it was given {other!r}")
-        step = self._table_join(verb, other, fn, value, grace, name or "", left=kind == "left")
-        self.group.add(step)
-        return Stream(self.group, step)
+        return Stream(self.group, self._table_join(verb, other, fn, value, grace, name or "", left=kind == "left"))
 
     def _table_join(
         self,
@@ -177,21 +170,12 @@ class JoinVerbs(Generic[K, V]):
         *,
         left: bool,
     ) -> s.Step:
-        of: dict[str, Any] = {
-            "inputs": (self.step,),
-            "location": caller(),
-            "errors": self._errors,
-            "key_type": self.step.key_type,
-            "value_type": given(value, returned(fn)),
-            "table": table.spec,
-            "fn": fn,
-            "left": left,
-        }
+        of = {"value": given(value, returned(fn)), "table": table.spec, "fn": fn, "left": left}
         label = f"{verb} with {table.name!r} ({label_of(fn)})"
         if grace is None:
-            return s.Join(label=label, **of)
+            return self._then(s.Join, label, **of)
         kept = waiting_table(name, codec(self.step.value_type))
-        return WaitingJoin(label=f"{label} after {grace}", name=name, grace=grace, waiting=kept, **of)
+        return self._then(WaitingJoin, f"{label} after {grace}", name=name, grace=grace, waiting=kept, **of)
 
     def _stream_join(
         self, verb: str, kind: Kind, other: s.Step, fn: Callable[..., Any], value: Any, name: str, within: Any
@@ -202,13 +186,11 @@ class JoinVerbs(Generic[K, V]):
             known = Windowed[tp] if tp is not s.UNKNOWN and not isinstance(tp, Serde) else tp  # type: ignore[valid-type]
             kept = open_table(f"{name}-{side}", key if key is MISSING else windowed(key), known, codec(step.value_type))
             sides.append(kept)
-        return StreamJoin(
+        return self._then(
+            StreamJoin,
+            f"{verb} {name!r} ({label_of(fn)}) within {told(within)}",
             inputs=(self.step, other),
-            location=caller(),
-            errors=self._errors,
-            key_type=self.step.key_type,
-            value_type=given(value, returned(fn)),
-            label=f"{verb} {name!r} ({label_of(fn)}) within {told(within)}",
+            value=given(value, returned(fn)),
             name=name,
             kind=kind,
             fn=fn,
@@ -216,3 +198,43 @@ class JoinVerbs(Generic[K, V]):
             left=sides[0],
             right=sides[1],
         )
+
+    # ---- with global tables
+
+    def join_global(
+        self,
+        table: GlobalTable[K2, TV],
+        key: Callable[[V], K2 | None],
+        fn: Callable[[V, TV], R],
+        *,
+        value: type[R] | Serde[R] | None = None,
+    ) -> "Stream[K, R]":
+        """Each record with the row that it names in a global table: `fn(value, row)`. Records without one are left out.
+
+        Args:
+            table: which.
+            key: makes the table's key from a value; None where there is none. The record's own key does not matter.
+            fn: makes the result from the value and the row.
+            value: the result's type, where the annotation of `fn` does not tell it.
+        """
+        return self._join_global("join_global", table, key, fn, value, left=False)
+
+    def left_join_global(
+        self,
+        table: GlobalTable[K2, TV],
+        key: Callable[[V], K2 | None],
+        fn: Callable[[V, TV | None], R],
+        *,
+        value: type[R] | Serde[R] | None = None,
+    ) -> "Stream[K, R]":
+        """As `join_global`, and records without a row call `fn(value, None)`."""
+        return self._join_global("left_join_global", table, key, fn, value, left=True)
+
+    def _join_global(
+        self, kind: str, table: GlobalTable[Any, Any], key: Any, fn: Any, value: Any, *, left: bool
+    ) -> "Stream[K, Any]":
+        from penstock.pipelines.stream import Stream
+
+        tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(key)}, {label_of(fn)})"
+        step = self._then(s.GlobalJoin, label, value=tp, table=table.spec, by=key, fn=fn, left=left)
+        return Stream(self.group, step)

@@ -4,19 +4,16 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from penstock.agents import steps as s
-from penstock.agents.failing.policies import Policy
 from penstock.agents.keyed.process import timer_table
 from penstock.agents.keyed.process_context import ProcessContext
 from penstock.agents.keyed.steps import Distinct, Process
-from penstock.agents.location import caller
 from penstock.pipelines.annotations import codec, element, given, label_of, present, python_type, returned
+from penstock.pipelines.verbs import Verbs
 from penstock.tables.serdes import Serde
 from penstock.tables.sets import MEMBER
 from penstock.tables.specs import TableSpec
 
 if TYPE_CHECKING:
-    from penstock.pipelines.group import Group
     from penstock.pipelines.processed import Processed
     from penstock.pipelines.stream import Stream
 
@@ -26,12 +23,8 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 
-class KeyedVerbs(Generic[K, V]):
+class KeyedVerbs(Verbs[K, V], Generic[K, V]):
     """Verbs of a stream that keep something for each key."""
-
-    group: "Group"
-    step: s.Step
-    _errors: Policy
 
     def distinct(self, name: str, *, within: timedelta) -> "Stream[K, V]":
         """The first record of each key, and those of the same key left out that come within a time of it.
@@ -48,18 +41,8 @@ class KeyedVerbs(Generic[K, V]):
 
         key = self.step.key_type
         table = TableSpec(name=name, key=codec(key), row=MEMBER, key_type=python_type(key), value_type=bool, ttl=within)
-        step = Distinct(
-            inputs=(self.step,),
-            location=caller(),
-            errors=self._errors,
-            key_type=key,
-            value_type=self.step.value_type,
-            label=f"distinct {name!r} within {within}",
-            name=name,
-            table=table,
-        )
-        self.group.add(step)
-        return Stream(self.group, step)
+        label = f"distinct {name!r} within {within}"
+        return Stream(self.group, self._then(Distinct, label, name=name, table=table))
 
     def process(
         self,
@@ -95,13 +78,10 @@ class KeyedVerbs(Generic[K, V]):
         table = TableSpec(
             name=name, key=codec(key), row=codec(state), key_type=python_type(key), value_type=python_type(state)
         )
-        step = Process(
-            inputs=(self.step,),
-            location=caller(),
-            errors=self._errors,
-            key_type=key,
-            value_type=tp,
-            label=f"process {name!r} ({label_of(fn)})",
+        step = self._then(
+            Process,
+            f"process {name!r} ({label_of(fn)})",
+            value=tp,
             name=name,
             fn=fn,
             on_timer=on_timer,
@@ -110,6 +90,5 @@ class KeyedVerbs(Generic[K, V]):
             timers=timer_table(f"{name}-timers"),
             wall_timers=timer_table(f"{name}-wall-timers"),
         )
-        self.group.add(step)
         kept: Table[Any, Any] = Table(table, step, self.group)
         return Processed(self.group, step, kept)

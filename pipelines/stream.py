@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from penstock.agents import steps as s
 from penstock.agents.columns import Columns
 from penstock.agents.failing.policies import Policy, resolved
-from penstock.agents.location import caller
 from penstock.agents.topics import Topic
 from penstock.pipelines.annotations import codec, element, given, label_of, python_type, returned
-from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.join_verbs import JoinVerbs
 from penstock.pipelines.keyed_verbs import KeyedVerbs
 from penstock.pipelines.table import Table
@@ -53,19 +51,6 @@ class Stream(JoinVerbs[K, V], KeyedVerbs[K, V], Generic[K, V]):
             TypeError: it is none of them.
         """
         return Stream(self.group, self.step, resolved(errors, self.group.app_id))
-
-    def _then(self, cls: type[s.Step], label: str, *, key: Any = None, value: Any = None, **fields: Any) -> s.Step:
-        step = cls(
-            inputs=fields.pop("inputs", (self.step,)),
-            location=caller(),
-            key_type=self.step.key_type if key is None else key,
-            value_type=self.step.value_type if value is None else value,
-            label=label,
-            errors=self._errors,
-            **fields,
-        )
-        self.group.add(step)
-        return step
 
     # ---- one record at a time
 
@@ -197,7 +182,7 @@ class Stream(JoinVerbs[K, V], KeyedVerbs[K, V], Generic[K, V]):
             result: a type whose fields the aggregates fill by name.
             ttl: how long a row lives after its last record, in event time. Default None: for ever. A result field of
                 this name cannot be filled.
-            fields: result field -> `Count()`, `Sum("field")`, `Mean("field")`, `Min("field")` or `Max("field")`.
+            fields: result field -> `Count()`, `Sum("field")`, `Mean("field")`, ...
         """
         made = Fields(result, fields, python_type(self.step.value_type))
         read = tuple(name for a in fields.values() for name in a.fields)
@@ -263,41 +248,6 @@ class Stream(JoinVerbs[K, V], KeyedVerbs[K, V], Generic[K, V]):
         )
         step = self._then(s.Aggregate, label, value=result, name=name, table=table, aggregation=made, fields=fields)
         return Aggregated(self.group, step, Table(table, step, self.group))
-
-    def join_global(
-        self,
-        table: GlobalTable[K2, TV],
-        key: Callable[[V], K2 | None],
-        fn: Callable[[V, TV], R],
-        *,
-        value: type[R] | Serde[R] | None = None,
-    ) -> "Stream[K, R]":
-        """Each record with the row that it names in a global table: `fn(value, row)`. Records without one are left out.
-
-        Args:
-            table: which.
-            key: makes the table's key from a value; None where there is none. The record's own key does not matter.
-            fn: makes the result from the value and the row.
-            value: the result's type, where the annotation of `fn` does not tell it.
-        """
-        return Stream(self.group, self._join_global("join_global", table, key, fn, value, left=False))
-
-    def left_join_global(
-        self,
-        table: GlobalTable[K2, TV],
-        key: Callable[[V], K2 | None],
-        fn: Callable[[V, TV | None], R],
-        *,
-        value: type[R] | Serde[R] | None = None,
-    ) -> "Stream[K, R]":
-        """As `join_global`, and records without a row call `fn(value, None)`."""
-        return Stream(self.group, self._join_global("left_join_global", table, key, fn, value, left=True))
-
-    def _join_global(
-        self, kind: str, table: GlobalTable[Any, Any], key: Any, fn: Any, value: Any, *, left: bool
-    ) -> s.Step:
-        tp, label = given(value, returned(fn)), f"{kind} with {table.name!r} ({label_of(key)}, {label_of(fn)})"
-        return self._then(s.GlobalJoin, label, value=tp, table=table.spec, by=key, fn=fn, left=left)
 
     # ---- out
 

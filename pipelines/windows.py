@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Optional, TypeVar, overload
 
 from penstock.agents import steps as s
-from penstock.agents.location import caller
 from penstock.agents.windows.steps import WindowAggregate
 from penstock.pipelines.annotations import codec, given, label_of, python_type, returned
 from penstock.pipelines.late import late_of
@@ -119,10 +118,10 @@ class WindowedStream(Generic[K, V]):
         emit: Emission | None,
         fields: tuple[str, ...] = (),
     ) -> "WindowResults[K, V, Any]":
-        source, window = self._stream.step, self._window
+        window = self._window
         if emit is None:
             emit = OnClose() if isinstance(window, CountWindow) else EveryUpdate()
-        key = _windowed_type(source.key_type)
+        key = _windowed_type(self._stream.step.key_type)
         view = made.view
 
         def result_of(row: Any) -> Any:  # of a stored row, or of one at work
@@ -139,13 +138,11 @@ class WindowedStream(Generic[K, V]):
             indexed=isinstance(window, Session | Sliding | CountWindow),
         )
         taken_back = isinstance(window, Session) and isinstance(emit, EveryUpdate) and result is not s.UNKNOWN
-        step = WindowAggregate(
-            inputs=(source,),
-            location=caller(),
-            errors=self._stream._errors,
-            key_type=key,
-            value_type=Optional[python_type(result)] if taken_back else result,  # noqa: UP045 - known here only
-            label=f"{label} in {told(window)}, {told(emit)}",
+        step = self._stream._then(
+            WindowAggregate,
+            f"{label} in {told(window)}, {told(emit)}",
+            key=key,
+            value=Optional[python_type(result)] if taken_back else result,  # noqa: UP045 - known here only
             name=name,
             table=table,
             aggregation=made,
@@ -154,7 +151,6 @@ class WindowedStream(Generic[K, V]):
             emit=emit,
         )
         group = self._stream.group
-        group.add(step)
         return WindowResults(group, step, Table(table, step, group))
 
 

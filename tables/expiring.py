@@ -23,9 +23,9 @@ from itertools import islice
 from struct import Struct
 from typing import Any, NamedTuple
 
-from penstock.tables.partition import TablePartition
+from penstock.tables.partition import RecordHeaders, TablePartition
 from penstock.tables.specs import TableSpec
-from penstock.tables.store import Store
+from penstock.tables.store import Changes, Store
 
 SWEEP = 10_000
 """Rows looked at for deletion at a checkpoint: 20 ms of work."""
@@ -299,19 +299,10 @@ class ExpiringPartition(TablePartition):
 
     # ---- recovery
 
-    def apply(
-        self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        position: int,
-        offsets: Sequence[int] = (),
-        *,
-        headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
-        bulk: bool = False,
-    ) -> None:
-        """See `TablePartition.apply`. A record without the header was written without expiry: what follows it is of
-        another era."""
-        newest = self._checked(keys, values, position, offsets)
+    def _from_headers(
+        self, keys: Sequence[bytes], values: Sequence[bytes | None], headers: Sequence[RecordHeaders] | None
+    ) -> Changes:
+        """A record without the header was written without expiry: what follows it is of another era."""
         marks: dict[bytes, int | None] = {}
         for i, key in enumerate(keys):
             raw = None if headers is None else next((v for name, v in headers[i] if name == HEADER), None)
@@ -323,16 +314,14 @@ class ExpiringPartition(TablePartition):
                     self._cursor, marks = b"", {}
                 self._era = era
                 self.clock = clock if self.clock is None else max(self.clock, clock)
-            marks[key] = None if raw is None or values[i] is None else expiry  # type: ignore[index]
-        changes: list[tuple[bytes, bytes | None]] = []
-        if self._era is not None:
-            changes = self._marked(marks.items())
-            changes.append(self._meta())
-        else:
-            changes += [(b"k" + key, None) for key in marks]
-            changes.append((META, None))
-        (self.store.load if bulk else self.store.write)(newest.items(), position, changes)
-        self.rows, self._expires, self._flushed_clock, self._begin = {}, {}, self.clock, b"t"
+            marks[key] = None if raw is None or values[i] is None else expiry
+        if self._era is None:
+            return [*((b"k" + key, None) for key in marks), (META, None)]
+        return [*self._marked(marks.items()), self._meta()]
+
+    def _applied(self) -> None:
+        super()._applied()
+        self._expires, self._flushed_clock, self._begin = {}, self.clock, b"t"
 
     # ---- for a comparison
 

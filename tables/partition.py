@@ -5,7 +5,10 @@ from typing import Any
 
 from penstock.tables.errors import PenstockError
 from penstock.tables.specs import TableSpec
-from penstock.tables.store import Store
+from penstock.tables.store import Changes, Store
+
+RecordHeaders = Iterable[tuple[str, bytes | None]]
+"""Headers of a changelog record."""
 
 ROW_BYTES = 250
 """Of a row in memory, besides its contents: its place in a dict (100), headers of its key and its objects."""
@@ -231,7 +234,7 @@ class TablePartition:
         position: int,
         offsets: Sequence[int] = (),
         *,
-        headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
+        headers: Sequence[RecordHeaders] | None = None,
         bulk: bool = False,
     ) -> None:
         """Write changelog records as they are: recovery. Later records of a key win.
@@ -248,7 +251,18 @@ class TablePartition:
             ChangelogError: a record has no key, or the last one does not decode: a row of another type or writer.
         """
         changes = self._checked(keys, values, position, offsets)
-        (self.store.load if bulk else self.store.write)(changes.items(), position)
+        marks = self._from_headers(keys, values, headers)  # type: ignore[arg-type]
+        (self.store.load if bulk else self.store.write)(changes.items(), position, marks)
+        self._applied()
+
+    def _from_headers(
+        self, keys: Sequence[bytes], values: Sequence[bytes | None], headers: Sequence[RecordHeaders] | None
+    ) -> Changes:
+        """What the headers of changelog records say besides their rows, as marks. Of a plain table that is nothing."""
+        return ()
+
+    def _applied(self) -> None:
+        """The store has other rows now."""
         self.rows = {}
 
     def _checked(

@@ -6,13 +6,13 @@ topic the record's own timestamp counts. In the store the same lies in the marks
 and are older than any other.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from struct import Struct
 from typing import Any
 
-from penstock.tables.partition import TablePartition
+from penstock.tables.partition import RecordHeaders, TablePartition
 from penstock.tables.specs import TableSpec
-from penstock.tables.store import Store
+from penstock.tables.store import Changes, Store
 
 HEADER = "timestamp"
 UNKNOWN = -(2**63)
@@ -89,21 +89,15 @@ class StampedPartition(TablePartition):
         super()._forget()
         self.stamps, self._marks = {}, []
 
-    def apply(
-        self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        position: int,
-        offsets: Sequence[int] = (),
-        *,
-        headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
-        bulk: bool = False,
-    ) -> None:
-        """See `TablePartition.apply`."""
-        newest = self._checked(keys, values, position, offsets)
+    def _from_headers(
+        self, keys: Sequence[bytes], values: Sequence[bytes | None], headers: Sequence[RecordHeaders] | None
+    ) -> Changes:
         marks: dict[bytes, bytes | None] = {}
         for i, key in enumerate(keys):
             told = None if headers is None else next((raw for name, raw in headers[i] if name == HEADER), None)
-            marks[b"s" + key] = None if values[i] is None else told  # type: ignore[operator]
-        (self.store.load if bulk else self.store.write)(newest.items(), position, marks.items())
-        self.rows, self.stamps = {}, {}
+            marks[b"s" + key] = None if values[i] is None else told
+        return marks.items()
+
+    def _applied(self) -> None:
+        super()._applied()
+        self.stamps = {}

@@ -11,7 +11,7 @@ keep theirs in the headers of changelog records: their users' keys may be empty.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from heapq import merge
 from itertools import repeat
@@ -334,18 +334,8 @@ class TimedPartition(TablePartition):
 
     # ---- recovery
 
-    def apply(
-        self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        position: int,
-        offsets: Sequence[int] = (),
-        *,
-        headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
-        bulk: bool = False,
-    ) -> None:
-        """See `TablePartition.apply`."""
-        super().apply(keys, values, position, offsets, headers=headers, bulk=bulk)
+    def _applied(self) -> None:
+        super()._applied()
         self.stamps, self.pending = {}, set()
         self._recall()
 

@@ -11,16 +11,16 @@ header `clock`, the table's time (8 bytes, ms, big-endian); in the store it lies
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
 import msgspec
 
-from penstock.tables.partition import TablePartition
+from penstock.tables.partition import RecordHeaders, TablePartition
 from penstock.tables.serdes import Serde
 from penstock.tables.specs import TableSpec
-from penstock.tables.store import Store
+from penstock.tables.store import Changes, Store
 
 HEADER = "clock"
 NEVER = -(2**63)
@@ -155,22 +155,11 @@ class VersionedPartition(TablePartition):
         self.store.write(staged, position, [(_MARK, _TIME.pack(self._cut_clock))])
         self._cut = ()
 
-    def apply(
-        self,
-        keys: Sequence[bytes | None],
-        values: Sequence[bytes | None],
-        position: int,
-        offsets: Sequence[int] = (),
-        *,
-        headers: Sequence[Iterable[tuple[str, bytes | None]]] | None = None,
-        bulk: bool = False,
-    ) -> None:
-        """See `TablePartition.apply`."""
-        changes = self._checked(keys, values, position, offsets)
+    def _from_headers(
+        self, keys: Sequence[bytes], values: Sequence[bytes | None], headers: Sequence[RecordHeaders] | None
+    ) -> Changes:
         for each in headers or ():
             for name, raw in each:
                 if name == HEADER and raw is not None:
                     self.clock = max(self.clock, _TIME.unpack(raw)[0])
-        marks = [(_MARK, _TIME.pack(self.clock))] if self.clock != NEVER else []
-        (self.store.load if bulk else self.store.write)(changes.items(), position, marks)
-        self.rows = {}
+        return [(_MARK, _TIME.pack(self.clock))] if self.clock != NEVER else []

@@ -22,10 +22,10 @@ from penstock.agents.keyed.row_keys import row_keys
 from penstock.agents.operators import Operator, Runtime, failed_at
 
 Joiner = Callable[[Any, Any], Any]
-Made = Callable[[Any, Any], Any]
+"""Makes a result of a left and a right row."""
 
 
-def maker(kind: Kind, fn: Joiner) -> Made:
+def maker(kind: Kind, fn: Joiner) -> Joiner:
     """The result of a left and a right row, None for an absent one; None where there is no result."""
     if kind == "inner":
         return lambda left, right: None if left is None or right is None else fn(left, right)
@@ -43,7 +43,7 @@ class JoinedSide:
         goes_on: by its policy a row that cannot be made is none.
     """
 
-    def __init__(self, left: Side, right: Side, make: Made, *, goes_on: bool) -> None:
+    def __init__(self, left: Side, right: Side, make: Joiner, *, goes_on: bool) -> None:
         self._left, self._right, self._make, self._goes_on = left, right, make, goes_on
 
     def read(self, partition: int, keys: Sequence[bytes]) -> tuple[list[Any], list[int]]:

@@ -1,4 +1,4 @@
-"""Records that windows did not take: how many, and a log line once in a while."""
+"""Records that steps did not take for their times: how many, and a log line once in a while."""
 
 import logging
 import time

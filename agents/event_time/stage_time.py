@@ -11,9 +11,7 @@ from penstock.agents.event_time.timed import TimedOperator
 from penstock.agents.event_time.timing import Timing, inlets_of
 from penstock.agents.event_time.watermarks import Announcer, without_control
 from penstock.agents.operators import SourceOperator
-
-Place = tuple[str, int]
-"""(topic, partition)"""
+from penstock.tables.checkpoint import Partition
 
 
 class TimeRuntime(Protocol):
@@ -47,7 +45,7 @@ class StageTime:
         self._repartitions: set[str] = set()
         self._behind: set[tuple[TimedOperator, int]] = set()
         """Steps on partitions that have more results due than they sent."""
-        self._held: frozenset[Place] = frozenset()
+        self._held: frozenset[Partition] = frozenset()
         self.reading: InletTime | None = None
 
     # ---- compiling
@@ -147,7 +145,7 @@ class StageTime:
     def _done(self, operator: TimedOperator, partition: int, count: int) -> None:
         (self._behind.add if count >= timed.SWEEP else self._behind.discard)((operator, partition))
 
-    def tick(self, positions: Mapping[Place, int | None], behind: Collection[Place]) -> bool:
+    def tick(self, positions: Mapping[Partition, int | None], behind: Collection[Partition]) -> bool:
         """Let time pass without records.
 
         Args:
@@ -175,7 +173,7 @@ class StageTime:
                     worked = worked or count > 0
         return self._announce(held) or worked
 
-    def _announce(self, held: frozenset[Place]) -> bool:
+    def _announce(self, held: frozenset[Partition]) -> bool:
         worked = False
         for announcer, before in self._announcers:
             names = [
@@ -188,7 +186,7 @@ class StageTime:
             worked = announcer.announce(names, count, self._runtime.wall(), self._runtime.control) or worked
         return worked
 
-    def _changed(self, held: frozenset[Place]) -> None:
+    def _changed(self, held: frozenset[Partition]) -> None:
         """Other partitions than before."""
         for topic, inlet in self._inlets.values():
             inlet.forget({partition for name, partition in held if name == topic}.__contains__)

@@ -144,8 +144,8 @@ class Failures:
 
     # ---- tried again
 
-    def waits(self, policy: Policy) -> Iterator[None]:
-        """Once for each further try, behind its wait."""
+    def waits(self, policy: Policy) -> Iterator[bool]:
+        """True for each further try, behind its wait: so look at what failed before the next one is asked for."""
         if not isinstance(policy, Retry):
             return
         wait = policy.backoff.total_seconds()
@@ -155,7 +155,7 @@ class Failures:
                 self._waited += allowed
                 self.sleep(allowed)
             wait *= 2
-            yield
+            yield True
 
     # ---- a batch
 

@@ -83,9 +83,10 @@ class Guarded:
                 if failed.index:
                     size, following = failed.index, 1
                     continue
-                why = self._again(results, keys, block.values, stamps, at, failed.why)
-                if why is not None:
-                    self._step.failed(block, at, why, self._step.raised)
+                try:
+                    results += self._step.retried(self._piece, (keys, block.values, stamps, at, at + 1), failed)
+                except FailedAt as last:
+                    self._step.failed(block, at, last.why, self._step.raised)
                     bad.append(at)
                 at, size, following = at + 1, 1, 0
         return self._step.without(block, bad).with_values(results)
@@ -124,26 +125,3 @@ class Guarded:
                     encode(row)
         except Exception as exc:
             raise FailedAt(count // 2) from exc
-
-    def _again(
-        self,
-        results: list[Any],
-        keys: list[bytes],
-        values: list[Any],
-        stamps: Stamps,
-        at: int,
-        why: Exception,
-    ) -> Exception | None:
-        """Try one record again where that is the policy; why it failed the last time, or None."""
-        try:
-            for _ in self._step.failures.waits(self._step.policy):
-                if of_system(why):
-                    break
-                try:
-                    results += self._piece(keys, values, stamps, at, at + 1)
-                    return None
-                except FailedAt as failed:
-                    why = failed.why
-            return why
-        finally:
-            del why  # see Surviving.retried

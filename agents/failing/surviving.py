@@ -75,15 +75,15 @@ class Surviving:
         return self.without(block, bad), out
 
     def retried(self, fn: Callable[..., T], given: Sequence[Any], why: Exception) -> T:
-        """What a function gives that failed, when it is called again as often as the policy says.
+        """What a function gives that failed, when it is called again as often as the policy says. A failure of the
+        system ends that, unwaited.
 
         Raises:
             Exception: why it failed the last time; `why` where there is no other.
         """
+        waits = self.failures.waits(self.policy)
         try:
-            for _ in self.failures.waits(self.policy):
-                if of_system(why):
-                    break
+            while not of_system(why) and next(waits, False):
                 try:
                     return fn(*given)
                 except Exception as again:

@@ -8,6 +8,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.transport.drivers import aiokafka as driver
 
 from penstock.agents.batch import RecordBatch
+from penstock.agents.faust.coordinator import StableCoordinator
 from penstock.agents.faust.membership import MemberThread
 from penstock.agents.kafka.reader import PartitionReader
 
@@ -29,6 +30,12 @@ class GroupConsumer(driver.Consumer):
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
         )
+
+    @property
+    def coordinator(self) -> StableCoordinator | None:
+        """This member's place in the group; None before there is one."""
+        found = self._thread.coordinator
+        return found if isinstance(found, StableCoordinator) else None
 
     async def on_start(self) -> None:
         """Connect the reader; the thread, a child, starts behind it."""

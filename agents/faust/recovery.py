@@ -17,17 +17,15 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 
 from penstock.agents.batch import RecordBatch
+from penstock.agents.kafka.reader import FETCH_BYTES
 from penstock.agents.keyed.sourced import SourceRestore
 from penstock.tables.errors import PenstockError
-from penstock.tables.store import Store
+from penstock.tables.store import Store, StoreClosed
 
 log = logging.getLogger("penstock.recovery")
 
 WRITERS = 2
 """Threads that write: the event loop reads on beside them, though rocksdict keeps the interpreter's lock."""
-
-FETCH_BYTES = 4 << 20
-"""Of a changelog partition at once. A store takes thousands of records in one write as quickly as it takes one."""
 
 READ_SECONDS = 0.2
 """Wait for a topic's next records; a rebalance meanwhile waits as long."""
@@ -36,7 +34,7 @@ STUCK_SECONDS = 60.0
 """Without a record of a topic that has more: reading has failed."""
 
 FETCHED_BYTES = 16 << 20
-"""Of all changelog partitions at once: each byte is there several times until it is written."""
+"""Of all changelog partitions at once, and of one FETCH_BYTES: each byte is there several times until it is written."""
 
 REPORT_SECONDS = 5.0
 """Between progress lines of a recovery."""
@@ -71,11 +69,11 @@ class BatchRecovery(Recovery):
     async def apply(self, tp: Any, batch: RecordBatch) -> None:
         """Write a changelog batch to its store, in a thread. Called by the consumer's drain loop, which fetches and
         decodes the next ones meanwhile; a partition whose last batch is not written yet makes it wait."""
-        if tp not in self.active_tps and tp not in self.standby_tps:
+        if not self._wanted(tp):
             return
         if (writing := self._writing.get(tp)) is not None:
             await asyncio.wrap_future(writing)
-        if tp not in self.active_tps and tp not in self.standby_tps:
+        if not self._wanted(tp):
             return  # lost meanwhile
         part = self.part(tp)
         if batch.next <= part.position:
@@ -89,6 +87,11 @@ class BatchRecovery(Recovery):
         )
         self._replayed += len(batch)
         self._writing[tp].add_done_callback(self._written)
+
+    def _wanted(self, tp: Any) -> bool:
+        """Whether a partition is to be restored. Not between a revocation and the next recovery: its store may be
+        closed any moment."""
+        return self.app.consumer.flow_active and (tp in self.active_tps or tp in self.standby_tps)
 
     def _written(self, done: Any) -> None:
         """In the thread."""
@@ -123,6 +126,8 @@ class BatchRecovery(Recovery):
             except ServiceStopped:
                 break
             except Exception as exc:
+                if isinstance(exc, StoreClosed) and self.app.consumer_generation_id != generation:
+                    continue  # the same, and it has closed what this one was restoring
                 self.app.checkpointer.fail(exc)
                 await self.app.crash(exc)
                 break

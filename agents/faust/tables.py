@@ -33,12 +33,7 @@ class PartStore(Store):
         return True
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
-        """Close the stores of partitions that are gone, so that another worker of this disk may open them."""
-        await self.app.tables.recovery.settle()
-        await self.app.runtime.settle()
-        topic = self.table.changelog_topic.get_topic_name()
-        mine = {tp.partition for tp in assigned if tp.topic == topic}
-        self.app.runtime.close_parts(lambda part: part.topic != topic or part.partition in mine)
+        """Nothing: the manager closes the stores of all tables together."""
 
     async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
         """Nothing is left to do."""
@@ -89,11 +84,12 @@ class BatchTableManager(TableManager):
     _recovery: BatchRecovery | None = None
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
-        """Close the stores of partitions that are gone; Faust does not know of tables that have no changelog."""
+        """Close the stores of partitions that are gone, so that another worker of this disk may open them. Those of
+        global tables stay."""
         await self.recovery.stop_catching_up()
+        await self.recovery.settle()
         mine = {(tp.topic, tp.partition) for tp in assigned}
-        sourced = {table for tables in self.app.spec.sourced.values() for table in tables}
-        self.app.runtime.close_parts(lambda part: part.spec not in sourced or (part.topic, part.partition) in mine)
+        await self.app.runtime.close(lambda part: part.spec.everywhere or (part.topic, part.partition) in mine)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_start(self) -> None:

@@ -47,7 +47,7 @@ class Ticker(Service):
 
     async def _once(self) -> None:
         app = self.app
-        coordinator = getattr(getattr(app.consumer, "_thread", None), "coordinator", None)
+        coordinator = app.consumer.coordinator
         if coordinator is None or not app.watch.reading or coordinator.generation != app.consumer_generation_id:
             return
         owner = Owner(coordinator.generation, coordinator.member_id)

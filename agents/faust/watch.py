@@ -66,18 +66,13 @@ class Watch(Service):
                 return
 
     def _check(self, now: float) -> None:
-        coordinator = self._coordinator()
+        coordinator = self.app.consumer.coordinator
         if coordinator is None:
             self._since = self._member_since = now
             return
         coordinator.check_errors()  # a failed membership, also while nothing is fetched
         self._check_member(coordinator, now)
         self._check_progress(now)
-
-    def _coordinator(self) -> Any:
-        thread = getattr(self.app.consumer, "_thread", None)
-        found = getattr(thread, "coordinator", None)
-        return found if hasattr(found, "answered") else None
 
     def _check_member(self, coordinator: Any, now: float) -> None:
         limit = self.limits.silent

@@ -1,4 +1,4 @@
-"""Records of one batch on their way through a join of two streams: see `stream_joins`, which has the rules."""
+"""Records of one batch on their way through a join of two streams: see `streams`, which has the rules."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence

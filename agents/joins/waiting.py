@@ -94,11 +94,11 @@ class WaitingJoinOperator(TimedOperator):
         came = map(Waiter, block.raw_keys(), block.values, headers)
         offsets = [block.offset(i) for i in range(len(stamps))]
         reached = times[-1] - self.grace
-        if min(stamps) > reached and not (stored := part.before(until(reached + 1), ALL)):
-            waits = [_Due(*each) for each in zip(stamps, range(len(stamps)), came, offsets, strict=True)]
-        else:
-            stored = part.before(until(reached + 1), ALL)
+        stored = part.before(until(reached + 1), ALL)
+        if stored or min(stamps) <= reached:
             waits = self._in_order(part, stored, list(zip(stamps, times, came, offsets, strict=True)), batch)
+        else:
+            waits = [_Due(*each) for each in zip(stamps, range(len(stamps)), came, offsets, strict=True)]
         keys = [bounds(due.offset, due.stamp) + (due.waiter.key or b"") for due in waits]
         kept = part.load(set(keys))
         for key, due in zip(keys, waits, strict=True):

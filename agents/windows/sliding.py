@@ -92,35 +92,41 @@ class SlidingOperator(WindowOperator):
                 self._begin(part, name[end], None if source is None else bounds(source - self.difference, source) + key)
             except Exception as exc:
                 self.fail(block, row, exc, self.raised)
-        taking = [name[each.end] for each in touched if each.takes]
-        results = self.fold(block, rows, taking, [row] * len(taking))
-        if not results:
-            for window in taking:
-                part.stamps[window] = max(part.stamps[window], stamp)
-        else:
-            for window, high, result in zip(
-                taking, highest(part.stamps, taking, [stamp] * len(taking), results), results, strict=True
-            ):
-                if result is None:
-                    part.stamps[window] = NEVER  # its place is kept
-                if self.updates and unpack(window)[1] + self.lag > time:
-                    out.append((row, window, result, high))
+        open_now = [each for each in touched if each.end + self.lag > time]
+        for window, high, result in self._folded(part, block, row, stamp, [name[w.end] for w in touched if w.takes]):
+            if self.updates and unpack(window)[1] + self.lag > time:
+                out.append((row, window, result, high))
         if self.updates:
-            for each in touched:
-                window = name[each.end]
-                if not each.takes and each.end + self.lag > time:
-                    state = rows[window]
-                    try:
-                        result = None if state is None else self.aggregation.view(state)
-                    except Exception as exc:
-                        self.fail(block, row, exc, self.raised)
-                    out.append((row, window, result, part.stamps[window]))
+            behind = [name[each.end] for each in open_now if not each.takes]
+            out += [(row, window, self._result(block, row, rows[window]), part.stamps[window]) for window in behind]
         if self.interval is not None:
-            part.pending.update(name[each.end] for each in touched if each.end + self.lag > time)
+            part.pending.update(name[each.end] for each in open_now)
         part.touch(name.values())
         at = bisect_left(known, stamp)
         if at == len(known) or known[at] != stamp:
             insort(known, stamp)
+
+    def _folded(
+        self, part: IndexedPartition, block: Block, row: int, stamp: int, windows: list[bytes]
+    ) -> Iterator[tuple[bytes, int, Any]]:
+        """A record into windows that take it: each with its highest time and its result, where there are results."""
+        results = self.fold(block, part.rows, windows, [row] * len(windows))
+        if not results:
+            for window in windows:
+                part.stamps[window] = max(part.stamps[window], stamp)
+            return
+        highs = highest(part.stamps, windows, [stamp] * len(windows), results)
+        for window, high, result in zip(windows, highs, results, strict=True):
+            if result is None:
+                part.stamps[window] = NEVER  # its place is kept
+            yield window, high, result
+
+    def _result(self, block: Block, row: int, state: Any) -> Any:
+        """The result of a window's state."""
+        try:
+            return None if state is None else self.aggregation.view(state)
+        except Exception as exc:
+            self.fail(block, row, exc, self.raised)
 
     def _begin(self, part: IndexedPartition, window: bytes, source: bytes | None) -> None:
         """A window that comes to be, with what `source` holds."""

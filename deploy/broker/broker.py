@@ -25,7 +25,7 @@ from penstock.deploy.broker.log import (
     PartitionLog,
 )
 from penstock.deploy.broker.log.clean_stop import write as write_clean_stop
-from penstock.deploy.broker.protocol import Handler
+from penstock.deploy.broker.protocol import Client, Handler
 from penstock.deploy.broker.security.sasl import Sasl, authenticated_handlers
 from penstock.deploy.broker.server import Connection
 from penstock.deploy.broker.topics import Node, Partition, Topic, Topics
@@ -106,6 +106,11 @@ class Broker:
     def connection(self) -> Connection:
         """A protocol for a connection that was accepted."""
         return Connection(self._handlers, VERSIONS, self._connections.add, self._gone, self._settings.sasl)
+
+    @property
+    def clients(self) -> list[Client]:
+        """Those at the other ends of the open connections, each with the principal it is known by."""
+        return [connection.client for connection in self._connections]
 
     async def close(self) -> None:
         """End connections and tasks, and close all files cleanly."""

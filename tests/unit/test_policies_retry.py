@@ -12,15 +12,33 @@ from penstock.pipelines import (
     Fail,
     Group,
     Pipeline,
+    ProcessContext,
     RecordError,
     Retry,
     Skip,
     TopologyDriver,
+    Tumbling,
 )
 from tests.unit.threes import declared, numbers, results
 
 
-class Flaky:
+class Calls:
+    """A function in the shapes that steps take."""
+
+    def __call__(self, n: int) -> int:
+        raise NotImplementedError
+
+    def of_state(self, state: int, n: int) -> int:
+        return state + self(n)
+
+    def of_all(self, columns: Columns[str, int]) -> Sequence[int]:
+        return [self(n) for n in columns]
+
+    def of_each(self, context: ProcessContext[str, int], n: int) -> Sequence[int]:
+        return [self(n)]
+
+
+class Flaky(Calls):
     """Fails so many times for 3, then gives it."""
 
     def __init__(self, times: int) -> None:
@@ -33,17 +51,31 @@ class Flaky:
             raise ConnectionError("not now")
         return n
 
-    def of_state(self, state: int, n: int) -> int:
-        return state + self(n)
 
-    def of_all(self, columns: Columns[str, int]) -> Sequence[int]:
-        return [self(n) for n in columns]
+class Ending(Calls):
+    """Fails at 3, as a record's function does until the clock has gone on so far, and then as a system does."""
+
+    def __init__(self, patience: timedelta) -> None:
+        self.left = patience
+        self.waited = lambda: timedelta(0)
+
+    def __call__(self, n: int) -> int:
+        if n == 3:
+            raise ConnectionError("not now") if self.waited() < self.left else MemoryError
+        return n
 
 
-RETRIED: dict[str, Callable[[Group, Flaky], Any]] = {
-    "map": lambda g, flaky: g.stream(numbers).map(flaky),
-    "map_batch": lambda g, flaky: g.stream(numbers).map_batch(flaky.of_all),
-    "fold": lambda g, flaky: g.stream(numbers).fold("f", int, flaky.of_state, value=int),
+RETRIED: dict[str, Callable[[Group, Calls], Any]] = {
+    "map": lambda g, calls: g.stream(numbers).map(calls),
+    "map_batch": lambda g, calls: g.stream(numbers).map_batch(calls.of_all),
+    "fold": lambda g, calls: g.stream(numbers).fold("f", int, calls.of_state, value=int),
+    "window": lambda g, calls: (
+        g.stream(numbers)
+        .window(Tumbling(timedelta(days=1)))
+        .fold("w", int, calls.of_state, value=int)
+        .select_key(str, key=str)
+    ),
+    "process": lambda g, calls: g.stream(numbers).process("p", calls.of_each, state=int, value=int),
 }
 
 
@@ -54,9 +86,23 @@ def test_a_retry_that_goes_well(step: str) -> None:
     with TopologyDriver(declared(lambda g: RETRIED[step](g, flaky).to(results), errors), partitions=1) as driver:
         began = driver.now
         driver.send_all(numbers, [("k", n) for n in (1, 3, 2)])
-        assert driver.values(results) == ([1, 4, 6] if step == "fold" else [1, 3, 2])
+        assert driver.values(results) == ([1, 4, 6] if step in {"fold", "window"} else [1, 3, 2])
         waited = driver.now - began
         assert timedelta(milliseconds=100) <= waited <= timedelta(milliseconds=300)
+
+
+@pytest.mark.parametrize("step", RETRIED)
+@pytest.mark.parametrize("tries", [0, 1])
+def test_a_failure_of_the_system_is_not_waited_for(step: str, tries: int) -> None:
+    ending = Ending(tries * timedelta(milliseconds=100))
+    errors = Retry(3, timedelta(milliseconds=100), then=Skip())
+    with TopologyDriver(declared(lambda g: RETRIED[step](g, ending).to(results), errors), partitions=1) as driver:
+        began = driver.now
+        ending.waited = lambda: driver.now - began
+        driver.send_all(numbers, [("k", n) for n in (1, 3, 2)])
+        with pytest.raises(RecordError, match="MemoryError"):
+            driver.process()
+        assert driver.now - began == ending.left
 
 
 @pytest.mark.parametrize("then", [Fail(), Skip(), DeadLetter()])

@@ -149,7 +149,7 @@ def test_plain(run: Any, broker: Broker) -> None:
         assert await peer.handshake("PLAIN") == (0, ["SCRAM-SHA-256", "PLAIN"])
         assert await peer.authenticate(b"\0alice\0secret") == (0, b"")
         assert await peer.metadata()
-        assert [each.client.principal for each in broker._connections] == ["User:alice"]
+        assert [client.principal for client in broker.clients] == ["User:alice"]
         assert (await peer.handshake("PLAIN"))[0] == 34, "ILLEGAL_SASL_STATE"
         assert (await peer.authenticate(b"\0alice\0secret"))[0] == 34
 
@@ -331,13 +331,13 @@ def test_random_requests_authenticate_nobody(
         peer.writer.write(tail)
         await known.handshake("PLAIN")
         assert await known.authenticate(b"\0alice\0secret") == (0, b""), "others are served"
-        names = sorted(each.client.principal for each in broker._connections)
+        names = sorted(client.principal for client in broker.clients)
         assert names[-1] == "User:alice"
         assert set(names[:-1]) <= {"User:ANONYMOUS"}
         known.writer.close()
         await known.writer.wait_closed()
         async with asyncio.timeout(LIMIT):
-            while any(each.client.principal == "User:alice" for each in broker._connections):  # noqa: ASYNC110
+            while any(client.principal == "User:alice" for client in broker.clients):  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
     run(scenario)
