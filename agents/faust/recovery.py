@@ -26,8 +26,8 @@ log = logging.getLogger("penstock.recovery")
 WRITERS = 2
 """Threads that write: the event loop reads on beside them, though rocksdict keeps the interpreter's lock."""
 
-FETCH_BYTES = 4 << 20
-"""Of a changelog partition at once. A store takes thousands of records in one write as quickly as it takes one."""
+FETCH_BYTES = 2 << 20
+"""Of a changelog partition at once. Stores gather what they write: larger pieces take more time, and memory."""
 
 READ_SECONDS = 0.2
 """Wait for a topic's next records; a rebalance meanwhile waits as long."""
