@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +12,6 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
-    MemtableFactory,
     Options,
     Rdict,
     WriteBatch,
@@ -67,43 +67,69 @@ class Budget:
     """One budget of memory for the stores of a worker: blocks, indexes and filters, and writes not yet flushed."""
 
     def __init__(self, memory_bytes: int) -> None:
-        self._memtable_bytes = min(MEMTABLE_BYTES, memory_bytes // 16)
+        self._memory_bytes = memory_bytes
+        self._gathered, self._gathering = 0, threading.Lock()
         self.cache = Cache(memory_bytes)
         # Charged to the cache, which gives up blocks for it: one budget for both. Without stalls: a writer that waited
         # for memory that other stores hold, which flush only when they are written to, could wait for ever.
-        self.writes = WriteBufferManager.new_write_buffer_manager_with_cache(memory_bytes // 2, False, self.cache)
+        self.writes = WriteBufferManager.new_write_buffer_manager_with_cache(self.half, False, self.cache)
 
-    def options(self, memtable_bytes: int = MEMTABLE_BYTES, *, loading: bool = False) -> Options:
-        """Of a column family, and of its database.
+    @property
+    def half(self) -> int:
+        """What unflushed writes may take, and what stores that are being filled may gather."""
+        return self._memory_bytes // 2
 
-        Args:
-            memtable_bytes: of writes that are gathered, at most.
-            loading: Writes are gathered as they come, and sorted by the threads that flush them: a write costs a sixth
-                of the usual, and a read of rows that are not flushed sorts them first. No compactions.
+    def share(self, most: int, part: int = 16) -> int:
+        """Of one store: so many bytes, but not more than this part of all."""
+        return min(most, self._memory_bytes // part)
+
+    def gather(self, more: int) -> int:
+        """So many more bytes are gathered outside of RocksDB, for which the cache gives up blocks.
+
+        Returns:
+            How many there are, of all stores together.
         """
+        with self._gathering:  # stores are filled by several threads
+            self._gathered += more
+            self.cache.set_capacity(max(MIB, self._memory_bytes - self._gathered))
+            return self._gathered
+
+    def _blocks(self) -> BlockBasedOptions:
         blocks = BlockBasedOptions()
         blocks.set_block_cache(self.cache)
         blocks.set_cache_index_and_filter_blocks(True)  # within the budget
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
         blocks.set_bloom_filter(10, False)  # 1 % of absent keys cost a read
         blocks.set_block_size(16 << 10)
+        return blocks
+
+    def options(self, memtable_bytes: int = MEMTABLE_BYTES) -> Options:
+        """Of a column family, and of its database.
+
+        Args:
+            memtable_bytes: of writes that are gathered, at most.
+        """
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.create_missing_column_families(True)
         options.set_atomic_flush(True)
-        options.set_block_based_table_factory(blocks)
+        options.set_block_based_table_factory(self._blocks())
         options.set_write_buffer_manager(self.writes)
-        options.set_write_buffer_size(min(memtable_bytes, self._memtable_bytes))
+        options.set_write_buffer_size(self.share(memtable_bytes))
         options.set_max_write_buffer_number(4)  # the next ones fill while one is flushed
         # The upper levels are written again soon: compressing them is a third of a restore's processor time.
         options.set_compression_per_level([DBCompressionType.none()] * 2 + [DBCompressionType.lz4()] * 5)
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(MIB)
         options.set_stats_dump_period_sec(0)
-        if loading:
-            options.set_memtable_factory(MemtableFactory.vector())
-            options.set_allow_concurrent_memtable_write(False)  # which vectors cannot
-            options.set_disable_auto_compactions(True)  # once, when all is there
+        return options
+
+    def file_options(self) -> Options:
+        """Of files that are written outside of a database, for its upper levels. RocksDB would compress these as it
+        does the lowest level."""
+        options = Options(raw_mode=True)
+        options.set_block_based_table_factory(self._blocks())
+        options.set_compression_type(DBCompressionType.none())
         return options
 
 

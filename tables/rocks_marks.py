@@ -53,12 +53,18 @@ class Marks:
             else cast(Iterator[tuple[bytes, bytes]], self._family.items(from_key=start))
         )
 
+    def family(self, db: Rdict) -> Rdict:
+        """The column family; made where it is missing."""
+        if self._family is None:
+            db.create_column_family(MARKS, self._options).close()
+            self._take(db)
+        assert self._family is not None
+        return self._family
+
     def add(self, db: Rdict, batch: WriteBatch, marks: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Add marks to an atomic write; None deletes."""
         for key, value in marks:
-            if self._family is None:
-                db.create_column_family(MARKS, self._options).close()
-                self._take(db)
+            self.family(db)
             if value is None:
                 batch.delete(key, self._handle)
             else:
@@ -74,11 +80,6 @@ class Marks:
             batch.delete_range(b"", last.key(), self._handle)
             batch.delete(last.key(), self._handle)
         del last
-
-    def flush(self) -> None:
-        """Make unlogged ones durable."""
-        if self._family is not None:
-            self._family.flush()
 
     def close(self) -> None:
         """Let go of the database."""

@@ -2,8 +2,7 @@
 
 Rows lie in the default column family. The changelog position, and a record of which table and partition this is and in
 what format, lie in one of their own, where no user's key can meet them, and marks in a third. All go into one
-WriteBatch, and the families are flushed together, so even without the log that a power failure may cut, they never
-part.
+WriteBatch. A store that is filled takes its rows as sorted files, which are durable before their position is written.
 
 All stores of a `RocksStores` share one budget of memory: blocks, indexes and filters that were read, and writes not yet
 flushed. Only the table of open files is outside it.
@@ -11,13 +10,12 @@ flushed. Only the table of open files is outside it.
 
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 from weakref import WeakSet
 
-from rocksdict import AccessType, Checkpoint, Rdict, WriteBatch, WriteOptions
+from rocksdict import AccessType, Checkpoint, Rdict, WriteBatch
 
 from penstock.tables.rocks_files import (
     CHANGELOG,
@@ -35,8 +33,10 @@ from penstock.tables.rocks_files import (
     refuse_corrupt,
     refuse_foreign,
 )
+from penstock.tables.rocks_load import PAUSED, RESUMED, Gathered, all_of, count, ingest, newest
 from penstock.tables.rocks_marks import MARKS, Marks, families
 from penstock.tables.rocks_scan import Row, Scan
+from penstock.tables.sorting import Rows
 from penstock.tables.store import Changes, StoreClosed, StoreError, StoreLocked, store_name
 
 __all__ = ["RocksStore", "RocksStores"]
@@ -46,14 +46,9 @@ OPEN_TRIES = 50
 _PASSING = ("No such file", "Column family not found")
 """A file went between being listed and being opened; the worker is just making the store."""
 
-Opened = tuple[Rdict, Marks]
-
-_UNLOGGED = WriteOptions()
-_UNLOGGED.disable_wal = True
-
-MANY = 10_000
-"""Rows after which a load goes on in a database that was opened anew for it, which takes 10 ms, and as many at its end.
-"""
+MANY = 5_000
+"""Rows from which a load is worth a file of its own, and being written by RocksDB in one go: fewer are written as any
+others."""
 
 
 class RocksStore:
@@ -63,27 +58,23 @@ class RocksStore:
         path: its folder.
     """
 
-    __slots__ = (
-        "_changing", "_db", "_loaded", "_loading", "_marks", "_meta", "_open", "_position", "_scans", "path",
-    )  # fmt: skip
+    __slots__ = ("_budget", "_db", "_gathered", "_marks", "_meta", "_position", "_quiet", "_scans", "path")
 
-    def __init__(
-        self, path: Path, db: Rdict, position: int, marks: Marks, open_again: "Callable[[bool], Opened] | None" = None
-    ) -> None:
-        self.path, self._open = path, open_again  # no way to open it again: for reading alone
+    def __init__(self, path: Path, db: Rdict, position: int, marks: Marks, budget: Budget | None = None) -> None:
+        self.path, self._budget = path, budget  # none: for reading alone
         self._db: Rdict | None = db
         self._meta, self._marks = db.get_column_family_handle(META), marks
         self._position = position
+        self._gathered = None if budget is None else Gathered(budget)
         self._scans: WeakSet[Scan] = WeakSet()
-        self._loading = self._changing = False
-        self._loaded = 0  # writes since the last `settle` that are not in RocksDB's log
+        self._quiet: list[Rdict] = []  # column families that do not compact: files are on their way
 
     def __repr__(self) -> str:
         return f"<RocksStore {self.path}>"
 
     def _failed(self, exc: Exception) -> StoreError:
         error = failed(self.path, exc)
-        return error if self._open is None else note_corrupt(error)
+        return error if self._budget is None else note_corrupt(error)
 
     def _live(self) -> Rdict:
         if self._db is None:
@@ -93,8 +84,7 @@ class RocksStore:
     @property
     def position(self) -> int:
         """See `Store.position`. Can be asked while another thread fills the store."""
-        if self._db is None and not self._changing:
-            raise StoreClosed(str(self.path))
+        self._live()
         return self._position
 
     @property
@@ -110,7 +100,6 @@ class RocksStore:
 
     def follow(self, changelog_id: str) -> None:
         """See `Store.follow`."""
-        self.settle()
         db, batch = self._live(), WriteBatch(raw_mode=True)
         batch.put(CHANGELOG, changelog_id.encode(), self._meta)
         try:
@@ -122,12 +111,14 @@ class RocksStore:
         """See `Store.get_many`. One multi-get."""
         db = self._live()
         try:
-            return cast(list[bytes | None], db.get(keys if type(keys) is list else list(keys)))
+            found = cast(list[bytes | None], db.get(keys if type(keys) is list else list(keys)))
         except Exception as exc:
             raise self._failed(exc) from exc
+        return found if self._gathered is None else newest(self._gathered.rows, keys, found)
 
     def scan(self, start: bytes = b"", end: bytes | None = None) -> Iterator[Row]:
         """See `Store.scan`. Holds on to the files it reads until it is exhausted or dropped, or the store closed."""
+        self._drain()
         scan = Scan(self, cast(Iterator[Row], self._live().items(from_key=start)), start, end)
         self._scans.add(scan)
         return scan
@@ -136,22 +127,21 @@ class RocksStore:
         """See `Store.get_marks`. One multi-get."""
         self._live()
         try:
-            return self._marks.get_many(keys)
+            found = self._marks.get_many(keys)
         except Exception as exc:
             raise self._failed(exc) from exc
+        return found if self._gathered is None else newest(self._gathered.marks, keys, found)
 
     def scan_marks(self, start: bytes = b"", end: bytes | None = None) -> Iterator[Row]:
         """See `Store.scan_marks`."""
-        self._live()
+        self._drain()
         scan = Scan(self, self._marks.items(start), start, end)
         self._scans.add(scan)
         return scan
 
     def write(self, rows: Changes, position: int, marks: Changes = ()) -> None:
         """See `Store.write`."""
-        if self._loaded:
-            # A logged write behind unlogged ones would bring back its position after a crash, and not their rows.
-            self.settle()
+        self.settle()
         self._commit(*self._batch(rows, marks), position)
 
     def _batch(self, rows: Changes, marks: Changes) -> tuple[Rdict, WriteBatch]:
@@ -167,56 +157,61 @@ class RocksStore:
         return db, batch
 
     def load(self, rows: Changes, position: int, marks: Changes = ()) -> None:
-        """See `Store.load`. Without RocksDB's log: a flush writes rows and position together."""
-        if self._loaded >= MANY and not self._loading and not any(self._scans):
-            self._flush()
-            self._change(loading=True)
-        db, batch = self._batch(rows, marks)
-        self._loaded += len(batch) + 1  # and the position
-        self._commit(db, batch, position, _UNLOGGED)
+        """See `Store.load`."""
+        self._live()
+        assert self._gathered is not None
+        if position < 0:
+            raise ValueError(f"position {position} is negative")
+        full = self._gathered.add(rows, marks)
+        self._position = position
+        if full:
+            self._drain()
 
     def settle(self) -> None:
-        """See `Store.settle`. A scan of a store that was filled meanwhile ends, as if the store were closed."""
-        self._live()
-        if self._loaded:
-            self._flush()
-            self._loaded = 0
-        if self._loading:
-            self._change(loading=False)
+        """See `Store.settle`."""
+        self._drain()
+        while self._quiet:
+            self._set(self._quiet[-1], RESUMED)
+            self._quiet.pop()
 
-    def _flush(self) -> None:
-        """Make everything loaded durable."""
-        db = self._live()
+    def _drain(self) -> None:
+        """Write what was gathered. A crash within leaves rows, or rows and marks, ahead of their position: the replay
+        from there ends the same."""
+        db, gathered = self._live(), self._gathered
+        if gathered is None or not gathered.moved:
+            return
+        rows, marks = gathered.rows, gathered.marks
+        if count(rows) >= MANY:
+            self._ingest(rows, db)
+            rows = []
+        if count(marks) >= MANY:
+            self._ingest(marks, self._marks.family(db))
+            marks = []
+        self._commit(*self._batch(all_of(rows), all_of(marks)), self._position)
+        gathered.clear()
+
+    def _ingest(self, parts: list[Rows], family: Rdict) -> None:
+        assert self._budget is not None
+        if family not in self._quiet:
+            self._set(family, PAUSED)
+            self._quiet.append(family)
         try:
-            # Flushes that RocksDB begins take all families at once; one that is asked for takes one. A crash between
-            # these leaves rows ahead of their position: the replay from there ends the same.
-            db.flush()
-            self._marks.flush()
-            meta = db.get_column_family(META)
-            try:
-                meta.flush()
-            finally:
-                meta.close()
+            ingest(self.path, self._budget.file_options(), parts, family)
         except Exception as exc:
             raise self._failed(exc) from exc
 
-    def _change(self, *, loading: bool) -> None:
-        """Open the database anew, for filling it or for all else."""
-        assert self._open is not None
-        self._changing = True
+    def _set(self, family: Rdict, options: dict[str, str]) -> None:
         try:
-            self._let_go()
-            self._db, self._marks = self._open(loading)
-            self._meta, self._loading = self._db.get_column_family_handle(META), loading
-        finally:
-            self._changing = False
+            family.set_options(options)
+        except Exception as exc:
+            raise self._failed(exc) from exc
 
-    def _commit(self, db: Rdict, batch: WriteBatch, position: int, how: WriteOptions | None = None) -> None:
+    def _commit(self, db: Rdict, batch: WriteBatch, position: int) -> None:
         if position < 0:
             raise ValueError(f"position {position} is negative")
         batch.put(POSITION, position.to_bytes(8), self._meta)
         try:
-            db.write(batch, how)
+            db.write(batch)
         except Exception as exc:
             raise self._failed(exc) from exc
         self._position = position
@@ -262,7 +257,9 @@ class RocksStore:
         assert db is not None
         for scan in self._scans:  # RocksDB keeps its lock while an iterator or a handle is left, in a traceback even
             scan.stop()
-        self._meta = None
+        self._meta, self._quiet = None, []
+        if self._gathered is not None:
+            self._gathered.clear()
         try:
             try:
                 self._marks.close()
@@ -312,18 +309,18 @@ class RocksStores:
         refuse_corrupt(path)
         options = self._budget.options()
         refuse_foreign(path, options)
-        db, marks = self._opened(path, False)
+        db, marks = self._opened(path)
         identity = Identity(table, partition, FORMAT, partitions, source)
         try:
             make(path, db, identity)
-            return RocksStore(path, db, identify(path, db, identity), marks, partial(self._opened, path))
+            return RocksStore(path, db, identify(path, db, identity), marks, self._budget)
         except BaseException:
             marks.close()
             db.close()
             raise
 
-    def _opened(self, path: Path, loading: bool) -> Opened:
-        options = self._budget.options(loading=loading)
+    def _opened(self, path: Path) -> tuple[Rdict, Marks]:
+        options = self._budget.options()
         try:
             known = families(path, self._budget, options)
             db = Rdict(str(path), options, known)

@@ -17,7 +17,6 @@ from faust.tables.recovery import RebalanceAgain, Recovery, ServiceStopped
 from mode import Service
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.kafka.reader import FETCH_BYTES
 from penstock.agents.keyed.sourced import SourceRestore
 from penstock.tables.errors import PenstockError
 from penstock.tables.store import Store, StoreClosed
@@ -26,6 +25,9 @@ log = logging.getLogger("penstock.recovery")
 
 WRITERS = 2
 """Threads that write: the event loop reads on beside them, though rocksdict keeps the interpreter's lock."""
+
+FETCH_BYTES = 2 << 20
+"""Of a changelog partition at once. Stores gather what they write: larger pieces take more time, and memory."""
 
 READ_SECONDS = 0.2
 """Wait for a topic's next records; a rebalance meanwhile waits as long."""

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from penstock.tables import rocksdb
 from penstock.tables.memory import MemoryStores
 from penstock.tables.rocksdb import RocksStores
 from penstock.tables.store import Store, StoreClosed, StoreFactory, StoreLocked, StoreMismatch, StoreMoved
@@ -162,11 +163,27 @@ class RocksMachine(StoreMachine):
     make = staticmethod(RocksStores)
 
 
+class LoadedMachine(RocksMachine):
+    """Whatever is loaded goes into a file of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.many, rocksdb.MANY = rocksdb.MANY, 1
+
+    def teardown(self) -> None:
+        super().teardown()
+        rocksdb.MANY = self.many
+
+
 class TestMemory(MemoryMachine.TestCase):  # type: ignore[misc, name-defined]
     settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 class TestRocks(RocksMachine.TestCase):  # type: ignore[misc, name-defined]
+    settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+
+
+class TestLoaded(LoadedMachine.TestCase):  # type: ignore[misc, name-defined]
     settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
 
 
@@ -242,6 +259,10 @@ def test_a_write_that_fails_half_way_writes_nothing(stores: StoreFactory) -> Non
         store.write(rows(), 4)
     with pytest.raises(ValueError, match="negative"):
         store.write([(b"new", b"1")], -1)
+    with pytest.raises(ZeroDivisionError):
+        store.load([(b"new", b"1")], 4, rows())
+    with pytest.raises(ValueError, match="negative"):
+        store.load([(b"new", b"1")], -1)
     assert (list(store.scan()), store.position) == ([(b"old", b"0")], 3)
     store.close()
 

@@ -1,5 +1,6 @@
 """Stores on disk beside other processes: one that holds them, and what is there of one that was killed."""
 
+import random
 import signal
 import subprocess
 import sys
@@ -105,3 +106,47 @@ def test_what_was_loaded_before_a_kill(tmp_path: Path, last: str) -> None:
     wanted = {b"%06d" % j: b"%d" % loads for j in range(loads * 200)} if loads > 1 else {b"gone": b"0"}
     assert rows == {**wanted, **({b"last": b"1"} if last == "written" else {})}
     store.close()
+
+
+FILLER = """
+import sys
+from pathlib import Path
+from penstock.tables import rocks_load, rocksdb
+from penstock.tables.rocksdb import RocksStores
+rocksdb.MANY = rocks_load.GATHERED_BYTES = 1
+store = RocksStores(Path(sys.argv[1])).open("planes", 0)
+for i in range(store.position, 400):
+    print(i, flush=True)
+    changes = [(b"%03d" % (j % 700), None if j % 11 == 0 else b"%d" % i) for j in range(i * 50, i * 50 + 50)]
+    store.load(changes, i + 1, changes)
+store.close()
+"""
+
+
+def filled(position: int) -> dict[bytes, bytes | None]:
+    """The rows after so many loads, deleted ones too."""
+    return {b"%03d" % (j % 700): None if j % 11 == 0 else b"%d" % (j // 50) for j in range(position * 50)}
+
+
+def test_a_store_that_was_killed_while_it_took_files_is_filled_to_the_same_end(tmp_path: Path) -> None:
+    """Wherever that was: rows are those of its position or newer ones, and loading again from there mends it."""
+    rng = random.Random(11)
+    for kill_at in [*sorted(rng.sample(range(20, 380), 6)), None]:
+        process = subprocess.Popen([sys.executable, "-c", FILLER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        begun = 0
+        for line in process.stdout:
+            begun = int(line)
+            if begun == kill_at:
+                process.kill()
+        assert process.wait(60) == (0 if kill_at is None else -signal.SIGKILL)
+        store = RocksStores(tmp_path).open("planes", 0)
+        position = store.position
+        assert position in ((400,) if kill_at is None else (begun, begun + 1))
+        was, newest = filled(position), filled(begun + 1)
+        for found in (dict(store.scan()), dict(store.scan_marks())):
+            assert found.keys() <= newest.keys() | was.keys()
+            for key in newest:
+                assert found.get(key) in (was.get(key), newest[key])
+        assert (position < 400) or dict(store.scan()) == {k: v for k, v in filled(400).items() if v is not None}
+        store.close()
