@@ -103,8 +103,12 @@ class GroupRuntime:
 
     # ---- the record path
 
-    async def process(self, batch: RecordBatch) -> bool:
+    async def process(self, batch: RecordBatch, *, more: bool = False) -> bool:
         """Take a batch through its stage and move its mark. False: refused, the member is fenced or has failed.
+
+        Args:
+            batch: of a topic that the group reads.
+            more: whether others are at hand: what they put out may leave together.
 
         Raises:
             RecordError: a record failed; nothing since the last checkpoint will be committed.
@@ -117,7 +121,7 @@ class GroupRuntime:
         try:
             await self.stages[batch.topic].process(batch)
             self.failures.settle()
-            await checkpoint.collected()  # before leave(): no cut may come between
+            await checkpoint.collected(more=more)  # before leave(): no cut may come between
         except BaseException as exc:
             checkpoint.leave_failed(exc)
             raise

@@ -92,7 +92,7 @@ class MemoryTransaction:
         """See `Transaction.full`. What is collected is in memory anyway."""
         return False
 
-    async def deliver(self) -> None:
+    async def deliver(self, *, more: bool = False) -> None:
         """See `Transaction.deliver`."""
         if self._held is not None:
             collected, self._collected = self._collected, []

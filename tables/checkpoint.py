@@ -78,8 +78,9 @@ class Transaction(Protocol):
         """More was collected than is to be held until the checkpoint."""
         ...
 
-    async def deliver(self) -> None:
-        """Send what need not wait for a commit: outputs under AT_LEAST_ONCE. Called at the end of a batch."""
+    async def deliver(self, *, more: bool = False) -> None:
+        """Send what need not wait for a commit: outputs under AT_LEAST_ONCE. Called at the end of a batch. Where there
+        are more at hand, it may wait for theirs."""
         ...
 
     def take(self) -> None:
@@ -179,10 +180,10 @@ class Checkpoint:
         self._idle.clear()
         return True
 
-    async def collected(self) -> None:
+    async def collected(self, *, more: bool = False) -> None:
         """A batch is through, but for `leave`. Send what need not wait, or cannot: outputs that have grown large go
         ahead within the transaction, once the checkpoint at work is done with it."""
-        await self.transaction.deliver()
+        await self.transaction.deliver(more=more)
         if self.transaction.full:
             async with self._turn:
                 if self.failed is None and self.fenced is None:

@@ -236,19 +236,20 @@ class GroupApp(faust.App):
 
         async def body(stream: Any) -> None:
             async for batches in stream:
+                last = batches[-1]
                 for batch in batches:
-                    await self._process(batch)
+                    await self._process(batch, more=batch is not last)
 
         body.__name__ = body.__qualname__ = stage.name
         body.__module__ = self.spec.app_id
         body.__doc__ = _help(stage)
         self.agent(topic, name=stage.name, supervisor_strategy=CrashingSupervisor)(body)
 
-    async def _process(self, batch: RecordBatch) -> None:
+    async def _process(self, batch: RecordBatch, *, more: bool) -> None:
         if batch.generation != self.consumer_generation_id:
             return  # read under an assignment that has ended
         try:
-            await self.runtime.process(batch)
+            await self.runtime.process(batch, more=more)
         except BaseException as exc:
             self.checkpointer.fail(exc)  # before anything of it could be committed
             raise

@@ -10,7 +10,8 @@ from faust.transport.drivers import aiokafka as driver
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust.coordinator import StableCoordinator
 from penstock.agents.faust.membership import MemberThread
-from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.reader import FLOWING, QUICK, PartitionReader
+from penstock.tables.checkpoint import Delivery
 
 
 class GroupConsumer(driver.Consumer):
@@ -23,8 +24,9 @@ class GroupConsumer(driver.Consumer):
         return MemberThread(self, loop=self.loop, beacon=self.beacon)
 
     def _new_reader(self) -> PartitionReader:
-        conf = self.app.conf
+        conf, at_once = self.app.conf, self.app.spec.delivery is Delivery.AT_LEAST_ONCE
         return self.app.reader(  # type: ignore[no-any-return]
+            flowing=QUICK if at_once else FLOWING,
             fetch_bytes=conf.consumer_max_fetch_size,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,

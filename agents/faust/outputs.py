@@ -1,6 +1,5 @@
 """At-least-once on Kafka: outputs leave at once by a producer of their own, all else commits in the transaction."""
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -39,8 +38,6 @@ class AtLeastOnceTransaction(KafkaTransaction):
         """Outputs collected since the last have left."""
         self._plain = BatchProducer(servers, self._security)
         self._left: list[Sent] = []
-        self._leaving: asyncio.Handle | None = None
-        self._kept: Exception | None = None
 
     async def start(self) -> None:
         """Connect both producers."""
@@ -73,33 +70,18 @@ class AtLeastOnceTransaction(KafkaTransaction):
         writer = self.outbox if topic in self._held else self.direct
         writer.append_rows(topic, partition, keys, values, timestamps, headers, rows)
 
-    async def deliver(self) -> None:
+    async def deliver(self, *, more: bool = False) -> None:
         """See `Transaction.deliver`."""
-        if self.direct.size_bytes >= AT_ONCE_BYTES:
+        if not more or self.direct.size_bytes >= AT_ONCE_BYTES:
             self._leave()
             await self._plain.room(ON_THEIR_WAY_BYTES)
-        elif self._leaving is None:  # called once there is no further batch to process
-            self._leaving = asyncio.get_running_loop().call_soon(self._leave_or_keep)
-        if self._kept is not None:
-            raise self._kept
-
-    def _leave_or_keep(self) -> None:
-        try:
-            self._leave()
-        except Exception as exc:  # who processes the next batch, or commits, hears of it
-            self._kept = exc
 
     def _leave(self) -> None:
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
         if batches := self.direct.take():
             self._left += self._plain.send(batches)
 
     async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         """See `Transaction.settle`."""
-        if self._kept is not None:
-            raise self._kept
         self._leave()
         left, self._left = self._left, []
         await super().settle(offsets, owner)

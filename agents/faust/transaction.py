@@ -100,7 +100,7 @@ class KafkaTransaction:
         """See `Transaction.full`."""
         return self.outbox.size_bytes >= SPILL_BYTES
 
-    async def deliver(self) -> None:
+    async def deliver(self, *, more: bool = False) -> None:
         """See `Transaction.deliver`. Everything waits."""
 
     def take(self) -> None:

