@@ -24,6 +24,7 @@ from penstock.agents.faust.follower import Follower
 from penstock.agents.faust.outputs import kafka_transaction
 from penstock.agents.faust.security import credentials
 from penstock.agents.faust.snapshots import SnapshotTaker
+from penstock.agents.faust.stream import BatchStream
 from penstock.agents.faust.tables import BatchTableManager
 from penstock.agents.faust.ticker import Ticker
 from penstock.agents.faust.watch import Watch
@@ -33,7 +34,7 @@ from penstock.agents.heap import keep_pages
 from penstock.agents.kafka.reader import PartitionReader
 from penstock.agents.kafka.topics import ensure_topics
 from penstock.agents.limits import Limits
-from penstock.agents.pace import LONGEST, Pace
+from penstock.agents.pace import LEISURE, Pace
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.slot import FolderUnusable, SlotLock, SlotTaken
 from penstock.agents.stage import StageSpec
@@ -50,6 +51,7 @@ STORES.aliases["penstock"] = "penstock.agents.faust.tables:PartStore"
 SETTINGS: dict[str, Any] = {
     "store": "penstock://",
     "TableManager": BatchTableManager,
+    "Stream": BatchStream,
     "web_enabled": False,
     "topic_disable_leader": True,
     "topic_allow_declare": False,  # ensure_topics does it: Faust would let the broker choose partition counts
@@ -177,7 +179,7 @@ class GroupApp(faust.App):
         self.runtime = GroupRuntime(spec, stores, self.transaction, self.transaction, rows=rows)
         # Outputs that wait for no checkpoint need none sooner.
         at_leisure = spec.delivery is Delivery.AT_LEAST_ONCE and not spec.repartitions
-        self._pace = Pace(checkpoint_interval or (LONGEST if at_leisure else None))
+        self._pace = Pace(checkpoint_interval or (LEISURE if at_leisure else None))
         self._checkpointer: Checkpointer | None = None
         self._limits, self._watch = limits, None
         for table in spec.tables:
