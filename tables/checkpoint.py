@@ -2,8 +2,8 @@
 
 1. cut at a batch boundary: the gate closes, the batch in flight finishes, and what is staged by then becomes the
    checkpoint's: outputs, changed rows as bytes, source offsets; the gate opens again
-2. send the outputs, one changelog record per changed row, and the source offsets under the group membership they were
-   read with, side by side, and see every one of them acknowledged
+2. send the outputs and one changelog record per changed row, and behind them the source offsets, under the group
+   membership they were read with; see every one of them acknowledged
 3. commit the transaction
 4. only then write each table partition's rows and its changelog position in one atomic write
 5. release: rows beyond the budget of memory are let go of

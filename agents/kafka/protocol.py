@@ -1,9 +1,8 @@
-"""Four Kafka requests that aiokafka 0.14 does not speak yet, and the error codes that come with them.
+"""Three Kafka requests that aiokafka 0.14 does not speak yet, and error codes that it does not know.
 
-Exactly-once needs two: TxnOffsetCommit v3 carries the group membership, so that the broker refuses a member that has
-lost its partitions (KIP-447), and OffsetFetch v7 can wait for offsets of a transaction that is still being decided.
-Heartbeat v3 names the static member. Every broker since Kafka 2.5 answers these. Metadata v10 tells the ids of topics,
-where the broker is of Kafka 2.8 or later.
+OffsetFetch v7 can wait for offsets of a transaction that is still being decided, which exactly-once needs. Heartbeat v3
+names the static member. Every broker since Kafka 2.5 answers both. Metadata v10 tells the ids of topics, where the
+broker is of Kafka 2.8 or later.
 """
 
 from collections.abc import Iterable
@@ -63,62 +62,7 @@ for _code, _error in (
     errors.kafka_errors.setdefault(_code, _error)
 
 
-class TxnOffsetCommitResponse_v3(Response):  # noqa: N801 - aiokafka's naming of versioned structures
-    """One error code per partition."""
-
-    API_KEY = 28
-    API_VERSION = 3
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "errors",
-            CompactArray(
-                ("topic", _TEXT),
-                ("partitions", CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields))),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class TxnOffsetCommitRequest_v3(RequestStruct):  # noqa: N801
-    """Offsets for a transaction, with the membership that entitles the producer to commit them."""
-
-    API_KEY = 28
-    API_VERSION = 3
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = TxnOffsetCommitResponse_v3
-    SCHEMA = Schema(
-        ("transactional_id", _TEXT),
-        ("group_id", _TEXT),
-        ("producer_id", Int64),
-        ("producer_epoch", Int16),
-        ("generation_id", Int32),
-        ("member_id", _TEXT),
-        ("group_instance_id", _TEXT),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", _TEXT),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class OffsetFetchResponse_v7(Response):  # noqa: N801
+class OffsetFetchResponse_v7(Response):  # noqa: N801 - aiokafka's naming of versioned structures
     """The committed offset of each partition, -1 where there is none."""
 
     API_KEY = 9
@@ -273,34 +217,6 @@ class _Exact(Request[T]):
         """Fill the wire structure."""
         struct: T = request_struct_class(*self._fields)
         return struct
-
-
-class FencedOffsetCommit(_Exact[TxnOffsetCommitRequest_v3]):
-    """TxnOffsetCommit v3 and nothing older: without the membership the broker would accept offsets from anybody.
-
-    Args:
-        transactional_id: The producer's transactional id.
-        group_id: The consumer group that the offsets belong to.
-        producer: Producer id and epoch.
-        membership: Generation, member id and group instance id (None for a dynamic member).
-        offsets: For each topic its (partition, next offset, metadata).
-    """
-
-    API_KEY = 28
-
-    def __init__(
-        self,
-        transactional_id: str,
-        group_id: str,
-        producer: tuple[int, int],
-        membership: tuple[int, str, str | None],
-        offsets: dict[str, list[tuple[int, int, str]]],
-    ) -> None:
-        topics = [
-            (topic, [(partition, offset, -1, text, _NO_TAGS) for partition, offset, text in rows], _NO_TAGS)
-            for topic, rows in offsets.items()
-        ]
-        self._fields = (transactional_id, group_id, *producer, *membership, topics, _NO_TAGS)
 
 
 class StableOffsetFetch(_Exact[OffsetFetchRequest_v7]):
