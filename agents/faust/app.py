@@ -31,7 +31,7 @@ from penstock.agents.faust.watch import Watch
 from penstock.agents.group import GroupRuntime
 from penstock.agents.group_spec import GroupSpec
 from penstock.agents.heap import keep_pages
-from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.reader import FLOWING, QUICK, PartitionReader
 from penstock.agents.kafka.topics import ensure_topics
 from penstock.agents.limits import Limits
 from penstock.agents.pace import LEISURE, Pace
@@ -231,7 +231,8 @@ class GroupApp(faust.App):
 
     def reader(self, **settings: Any) -> PartitionReader:
         """A reader of partitions: for the worker's own and for those beside the group."""
-        return PartitionReader(self.servers, self._security, **settings)
+        flowing = QUICK if self.spec.delivery is Delivery.AT_LEAST_ONCE else FLOWING
+        return PartitionReader(self.servers, self._security, flowing=flowing, **settings)
 
     def _add_stage(self, stage: StageSpec) -> None:
         topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)

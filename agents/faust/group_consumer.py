@@ -10,8 +10,7 @@ from faust.transport.drivers import aiokafka as driver
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust.coordinator import StableCoordinator
 from penstock.agents.faust.membership import MemberThread
-from penstock.agents.kafka.reader import FLOWING, QUICK, PartitionReader
-from penstock.tables.checkpoint import Delivery
+from penstock.agents.kafka.reader import PartitionReader
 
 
 class GroupConsumer(driver.Consumer):
@@ -24,9 +23,8 @@ class GroupConsumer(driver.Consumer):
         return MemberThread(self, loop=self.loop, beacon=self.beacon)
 
     def _new_reader(self) -> PartitionReader:
-        conf, at_once = self.app.conf, self.app.spec.delivery is Delivery.AT_LEAST_ONCE
+        conf = self.app.conf
         return self.app.reader(  # type: ignore[no-any-return]
-            flowing=QUICK if at_once else FLOWING,
             fetch_bytes=conf.consumer_max_fetch_size,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             metadata_max_age_ms=conf.consumer_metadata_max_age_ms,

@@ -30,6 +30,8 @@ class BatchStream(Stream):
                 event = await self.channel.__anext__()
                 if app.flow_control.is_active() and event.message.generation_id == app.consumer_generation_id:
                     yield event.value
+        except StopAsyncIteration:  # how Faust ends the wait for a message
+            return
         finally:
             self._channel_stop_iteration(self.channel)
             if started:
