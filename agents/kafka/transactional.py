@@ -210,13 +210,18 @@ class TransactionalProducer(BatchProducer):
             KafkaError: What was refused: the transaction can only be aborted. Or as `send_offsets` raised.
         """
         self._require_open()
-        await self.flush()
+        await self._settled()
         self._require_open()
         await self._end(commit=True)
 
     async def abort_transaction(self) -> None:
         """Abort: what is not sent yet is dropped, what is sent is awaited first, so that nothing of it can come behind
-        the end."""
+        the end.
+
+        Raises:
+            KafkaTimeoutError: it was not answered within the transaction's timeout. Nothing more can be done with this
+                producer.
+        """
         self._usable()
         if self._state is _State.READY:
             raise errors.IllegalOperation(f"{self.transactional_id} is {self._state.value}")
@@ -229,9 +234,24 @@ class TransactionalProducer(BatchProducer):
             lane.waiting.extend(begun)
             if not begun:
                 self._due.pop(at, None)
-        await self.flush()
+        await self._settled()
         self._usable()
         await self._end(commit=False)
+
+    async def _settled(self) -> None:
+        """Return once nothing is on its way. After the transaction's timeout its coordinator has aborted it, and takes
+        nothing more of this producer."""
+        try:
+            async with asyncio.timeout(self._transaction_timeout_ms / 1000):
+                await self.flush()
+        except TimeoutError:
+            left = ", ".join(f"{topic}[{partition}]" for topic, partition in self._unanswered())
+            self._fail(
+                errors.KafkaTimeoutError(
+                    f"{self.transactional_id}: no answer for what was sent to {left} within the transaction's timeout "
+                    f"of {self._transaction_timeout_ms} ms. Do these partitions have a leader?"
+                )
+            )
 
     async def _end(self, *, commit: bool) -> None:
         self._state = _State.ENDING
