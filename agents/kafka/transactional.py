@@ -87,6 +87,7 @@ class TransactionalProducer(BatchProducer):
         self._reason: Exception | None = None
         self._partitions: set[Address] = set()
         self._group: str | None = None
+        self._begun = False  # for the coordinator, as far as is known: it refuses to end what it did not begin
         self._coordinators: dict[CoordinationType, int] = {}
 
     async def _identify(self) -> None:
@@ -148,7 +149,6 @@ class TransactionalProducer(BatchProducer):
             requests.append(AddPartitionsToTxn(self._who(), new))
         if group is not None and self._group is None:
             requests.append(AddOffsetsToTxn(self._who(), group))
-        # Before they are answered: a request that got no answer may have been heard, and the end has to be told then.
         self._partitions |= new
         self._group = self._group or group
         await self._ask(CoordinationType.TRANSACTION, self.transactional_id, requests)
@@ -255,11 +255,12 @@ class TransactionalProducer(BatchProducer):
 
     async def _end(self, *, commit: bool) -> None:
         self._state = _State.ENDING
-        if self._partitions or self._group is not None:
+        if self._begun:
             await self._ask(CoordinationType.TRANSACTION, self.transactional_id, [EndTxn(self._who(), commit=commit)])
         for at in self._partitions & self._lanes.keys():
             self._lanes[at].known = False
-        self._partitions, self._group, self._reason, self._state = set(), None, None, _State.READY
+        self._partitions, self._group, self._reason = set(), None, None
+        self._begun, self._state = False, _State.READY
 
     def _who(self) -> Identity:
         return self.transactional_id, self._id, self._epoch
@@ -304,12 +305,14 @@ class TransactionalProducer(BatchProducer):
             codes: Codes = []
             refused = []
             answers: list[asyncio.Future[Codes]] = []
+            begun, self._begun = self._begun, True  # what gets no answer may have been heard
             try:
                 answers += map(connection.send, left)
                 for request, answer in zip(left, answers, strict=True):
                     if bad := [one for one in await answer if one[1]]:
                         codes += bad
                         refused.append(request)
+                self._begun = begun or len(refused) < len(left)
                 left = refused
             except (errors.KafkaError, TimeoutError) as exc:
                 for answer in answers:

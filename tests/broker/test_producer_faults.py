@@ -236,3 +236,25 @@ def test_an_abort_that_cannot_end_says_so(server: str) -> None:
                 os.kill(broker.pid, signal.SIGCONT)
 
     run(main())
+
+
+def test_a_transaction_of_which_nothing_was_granted_is_aborted(server: Brokers, topic_prefix: str) -> None:
+    """The coordinator has not begun it, and would refuse to end it."""
+
+    async def main() -> None:
+        topic = f"{topic_prefix}-known"
+        await create_topics(server.bootstrap, [Topic(topic, key=bytes, value=bytes, partitions=PARTITIONS)])
+        async with TransactionalProducer([server.bootstrap], topic_prefix, request_timeout_ms=TIMEOUT_MS) as producer:
+            for turn in range(2):
+                producer.begin_transaction()
+                with pytest.raises(errors.UnknownTopicOrPartitionError):
+                    await producer.enlist([(f"{topic_prefix}-unknown", 0)])
+                await producer.abort_transaction()
+                producer.begin_transaction()
+                writer = BatchWriter(transactional=True)
+                writer.append_rows(topic, 0, [None], [b"%d" % turn], [1])
+                await producer.send_all(writer.take())
+                await producer.commit_transaction()
+        assert (await read(server.bootstrap, topic))[0] == [b"0", b"1"]
+
+    run(main())
