@@ -20,6 +20,9 @@ class SteadyClient(AIOKafkaClient):  # type: ignore[misc]
     async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
         connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
         if type(connection) is AIOKafkaConnection:
+            if not connection.connected():  # the broker closed it as soon as it stood
+                connection.close()
+                return None
             FramedConnection.take_over(connection)
         return connection
 

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import io
 import logging
+import os
 import socket
 import sys
 import time
@@ -131,10 +132,11 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
         """Close the connection where an answer is overdue, and look again later."""
         now, timeout = time.monotonic(), self._request_timeout
         if self._requests:
-            oldest, _, answer = self._requests[0]
+            oldest = self._requests[0][0]
             if self._watched[0] != oldest:
                 self._watched = oldest, now
             elif now - self._watched[1] >= timeout:
+                _, _, answer = self._requests.popleft()  # it hears why, and `close` tells the others
                 if not answer.done():
                     answer.set_exception(TimeoutError(f"{self._host}:{self._port} did not answer for {timeout:g} s"))
                 self.close(reason=CloseReason.CONNECTION_TIMEOUT)
@@ -142,18 +144,23 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
         self._watcher = self._loop.call_later(timeout / LOOKS, self._look)
 
     def close(self, reason: Any = None, exc: BaseException | None = None) -> Any:
-        """See aiokafka: requests without an answer fail."""
+        """See aiokafka: requests without an answer fail. What the socket has not taken yet is dropped: a broker that
+        does not read would keep the socket open for good, and whoever waits for its end."""
         self._watcher.cancel()
         self._frames.release()
-        return super().close(reason, exc)
+        transport = self._writer.transport if self._writer is not None else None
+        closed = super().close(reason, exc)
+        if transport is not None and transport.get_write_buffer_size():
+            transport.abort()
+        return closed
 
 
 def _plain_socket(transport: Any) -> socket.socket | None:
-    """The socket, to be given back by `detach`, where its bytes are those that the protocol gets, and the system can
-    wait for a number of them."""
+    """The socket, where its bytes are those that the protocol gets, and the system can wait for a number of them. By a
+    descriptor of its own: one that is forgotten must not close what has the transport's number by then."""
     if sys.platform != "linux" or transport.get_extra_info("sslcontext") is not None:
         return None
-    return socket.socket(fileno=transport.get_extra_info("socket").fileno())
+    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
 
 def _read(request: Any, data: Buffer) -> Any:
@@ -189,7 +196,7 @@ class Frames(asyncio.BufferedProtocol):
         """Let go of the socket."""
         plain, self._plain = self._plain, None
         if plain is not None:
-            plain.detach()
+            plain.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""

@@ -10,21 +10,19 @@ what it has.
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from aiokafka import TopicPartition, errors
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from penstock.agents.kafka.client import SteadyClient
-from penstock.agents.kafka.lanes import WRAP, Address, Batch, Lane, Sent
+from penstock.agents.kafka.lanes import WINDOW, WRAP, Address, Batch, Lane, Sent
+from penstock.agents.kafka.mending import Mending
 from penstock.agents.kafka.produce import ProduceRequest, Written
 from penstock.agents.security import PLAINTEXT, Security
 
 log = logging.getLogger("penstock.producer")
 
-WINDOW = 5
-"""Batches of a partition, and requests of a broker, that may be without an answer."""
 REQUEST_TIMEOUT_MS = 15_000
 BACKOFF_SECONDS = 0.05
 """Before what failed is sent again."""
@@ -56,7 +54,7 @@ class _Reply:
         self._producer._lost(self._node, self._batches, exc)
 
 
-class BatchProducer:
+class BatchProducer(Mending):
     """Sends batches. An async context manager; `start` and `stop` do the same.
 
     Args:
@@ -76,19 +74,14 @@ class BatchProducer:
         request_timeout_ms: int = REQUEST_TIMEOUT_MS,
         retry_backoff_ms: int = round(1000 * BACKOFF_SECONDS),
     ) -> None:
+        super().__init__(request_timeout_ms, retry_backoff_ms / 1000)
         self._servers, self._security = servers, security
-        self._timeout_ms, self._backoff = request_timeout_ms, retry_backoff_ms / 1000
-        self._client: Any = None
         self._id, self._epoch = -1, -1
         self._lanes: dict[Address, Lane] = {}
-        self._due: dict[Address, Lane] = {}  # those with something waiting
-        self._behind: dict[Address, Lane] = {}  # those with something to send again
         self._asked: Counter[int] = Counter()  # by broker, requests without an answer
         self._first: set[int] = set()  # brokers that have the first batches of a transaction
         self._open: set[asyncio.Future[int]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._connecting: set[int] = set()
-        self._mending = False
         self._room: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
         self.size_bytes = 0
@@ -202,6 +195,9 @@ class BatchProducer:
                 self._room = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._room)
 
+    def _unanswered(self) -> list[Address]:
+        return sorted(at for at, lane in self._lanes.items() if lane.flying or lane.again or lane.waiting)
+
     async def flush(self) -> None:
         """Return once everything taken is written or refused."""
         while self._open:
@@ -215,13 +211,14 @@ class BatchProducer:
             nodes: defaultdict[int, list[Lane]] = defaultdict(list)
             sizes: Counter[int] = Counter()
             for at, lane in self._due.items():
-                if lane.again or len(lane.flying) >= WINDOW:
+                if not lane.ready():
                     continue
                 node = cluster.leader_for_partition(TopicPartition(*at))
                 if node is None or node < 0:
                     self._mend()
                 elif (
-                    self._asked[node] < WINDOW
+                    (not lane.flying or lane.node == node)  # another leader would miss what is on its way to the last
+                    and self._asked[node] < WINDOW
                     and sizes[node] < REQUEST_BYTES
                     and (lane.known or node not in self._first)
                 ):
@@ -238,18 +235,26 @@ class BatchProducer:
                 self._connecting.add(node)
                 self._spawn(self._connect(node))
             return False
-        batches = [lane.waiting.popleft() for lane in lanes]
-        wire = []
-        for lane, sent in zip(lanes, batches, strict=True):
-            lane.flying.append(sent)
+        batches, wire, first = [], [], False
+        for lane in lanes:
+            sent = lane.waiting.popleft()
             if not lane.waiting:
                 self._due.pop(sent.at, None)
             if sent.sequence is None:
                 sent.sequence, lane.next = lane.next, (lane.next + sent.count) % WRAP
                 sent.builder._set_producer_state(self._id, self._epoch, sent.sequence)
-            wire.append((*sent.at, sent.builder._build()))
+            try:
+                wire.append((*sent.at, sent.builder._build()))
+            except Exception as exc:  # a compression that is not installed
+                self._break(lane, sent, exc)
+                continue
+            batches.append(sent)
+            lane.flying.append(sent)
+            lane.node, first = node, first or not lane.known
+        if not wire:
+            return True
         self._asked[node] += 1
-        if first := not all(lane.known for lane in lanes):
+        if first:
             self._first.add(node)
         request = ProduceRequest(self.transactional_id, self._timeout_ms, wire)
         try:
@@ -282,7 +287,7 @@ class BatchProducer:
             lane = self._lanes[sent.at]
             lane.flying.remove(sent)
             if code in (0, _DUPLICATE):
-                lane.known = True
+                lane.known = lane.begun = True
                 self._settle(sent, offset)
             else:
                 self._refused(lane, sent, code)
@@ -351,11 +356,13 @@ class BatchProducer:
         self._due, self._behind = {}, {}
 
     def _settle(self, sent: Sent, what: int | Exception) -> None:
-        if sent.written.done():
+        if sent.written not in self._open:
             return
         self._open.discard(sent.written)
         self.size_bytes -= sent.size
-        if isinstance(what, int):
+        if sent.written.done():
+            pass  # cancelled, by who waited for it
+        elif isinstance(what, int):
             sent.written.set_result(what)
         else:
             sent.written.set_exception(what)
@@ -363,43 +370,3 @@ class BatchProducer:
         room, self._room = self._room, None
         if room is not None and not room.done():
             room.set_result(None)
-
-    # ---- what goes wrong
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _mend(self) -> None:
-        if not self._mending:
-            self._mending = True
-            self._spawn(self._mended())
-
-    async def _mended(self) -> None:
-        """Ask who leads the partitions, and send again, until nothing is behind."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            while self._behind or self._leaderless(loop.time() - began):
-                await asyncio.gather(self.client.force_metadata_update(), asyncio.sleep(self._backoff))
-                for at, lane in list(self._behind.items()):
-                    if not lane.flying:
-                        lane.rewind()
-                        del self._behind[at]
-                        self._due[at] = lane
-                self._pump()
-        finally:
-            self._mending = False
-
-    def _leaderless(self, waited: float) -> bool:
-        """Whether something waits for a partition to have a leader. One that does not exist gets none."""
-        found = False
-        for at, lane in list(self._due.items()):
-            known = self.client.cluster.partitions_for_topic(at[0])
-            if (known is None and waited > self._timeout_ms / 1000) or (known is not None and at[1] not in known):
-                exc = errors.UnknownTopicOrPartitionError(f"{at[0]}[{at[1]}]")
-                self._break(lane, lane.waiting.popleft(), exc)
-            elif self.client.cluster.leader_for_partition(TopicPartition(*at)) in (None, -1):
-                found = True
-        return found

@@ -301,8 +301,10 @@ class PartitionReader(PartitionEnds):
         try:
             moved = [self._accept(answer, *asked[answer.tp]) for answer in answers]
             self._gathers[node] = self._flowing if any(answer.records for answer in answers) else IDLE
-            if not all(moved):
-                self._spawn(self._refresh())
+            if not all(moved):  # asked at once, it would say the same again
+                self._client.force_metadata_update()
+                self._spawn(self._alone(node))
+                return
         except Exception as exc:  # else nothing would come of these partitions, and nobody would hear why
             self._errors.append(exc)
         self._returned(node)
@@ -349,8 +351,12 @@ class PartitionReader(PartitionEnds):
         try:
             first = (await self.beginnings([tp]))[tp]
         except errors.KafkaError as exc:
-            self._errors.append(exc)
+            if state.lost:
+                self._errors.append(exc)
+                state.lost = False  # to be found out again
         else:
+            if not state.lost or self._logs.get(tp) is not state:
+                return  # a seek was faster
             log.warning("%s[%d]: offset %s is out of range, going on at %d", *tp, state.position, first)
             state.position, state.lost = first, False
         self._wake()

@@ -87,6 +87,7 @@ class TransactionalProducer(BatchProducer):
         self._reason: Exception | None = None
         self._partitions: set[Address] = set()
         self._group: str | None = None
+        self._begun = False  # for the coordinator, as far as is known: it refuses to end what it did not begin
         self._coordinators: dict[CoordinationType, int] = {}
 
     async def _identify(self) -> None:
@@ -148,7 +149,6 @@ class TransactionalProducer(BatchProducer):
             requests.append(AddPartitionsToTxn(self._who(), new))
         if group is not None and self._group is None:
             requests.append(AddOffsetsToTxn(self._who(), group))
-        # Before they are answered: a request that got no answer may have been heard, and the end has to be told then.
         self._partitions |= new
         self._group = self._group or group
         await self._ask(CoordinationType.TRANSACTION, self.transactional_id, requests)
@@ -210,13 +210,18 @@ class TransactionalProducer(BatchProducer):
             KafkaError: What was refused: the transaction can only be aborted. Or as `send_offsets` raised.
         """
         self._require_open()
-        await self.flush()
+        await self._settled()
         self._require_open()
         await self._end(commit=True)
 
     async def abort_transaction(self) -> None:
         """Abort: what is not sent yet is dropped, what is sent is awaited first, so that nothing of it can come behind
-        the end."""
+        the end.
+
+        Raises:
+            KafkaTimeoutError: it was not answered within the transaction's timeout. Nothing more can be done with this
+                producer.
+        """
         self._usable()
         if self._state is _State.READY:
             raise errors.IllegalOperation(f"{self.transactional_id} is {self._state.value}")
@@ -229,17 +234,33 @@ class TransactionalProducer(BatchProducer):
             lane.waiting.extend(begun)
             if not begun:
                 self._due.pop(at, None)
-        await self.flush()
+        await self._settled()
         self._usable()
         await self._end(commit=False)
 
+    async def _settled(self) -> None:
+        """Return once nothing is on its way. After the transaction's timeout its coordinator has aborted it, and takes
+        nothing more of this producer."""
+        try:
+            async with asyncio.timeout(self._transaction_timeout_ms / 1000):
+                await self.flush()
+        except TimeoutError:
+            left = ", ".join(f"{topic}[{partition}]" for topic, partition in self._unanswered())
+            self._fail(
+                errors.KafkaTimeoutError(
+                    f"{self.transactional_id}: no answer for what was sent to {left} within the transaction's timeout "
+                    f"of {self._transaction_timeout_ms} ms. Do these partitions have a leader?"
+                )
+            )
+
     async def _end(self, *, commit: bool) -> None:
         self._state = _State.ENDING
-        if self._partitions or self._group is not None:
+        if self._begun:
             await self._ask(CoordinationType.TRANSACTION, self.transactional_id, [EndTxn(self._who(), commit=commit)])
         for at in self._partitions & self._lanes.keys():
             self._lanes[at].known = False
-        self._partitions, self._group, self._reason, self._state = set(), None, None, _State.READY
+        self._partitions, self._group, self._reason = set(), None, None
+        self._begun, self._state = False, _State.READY
 
     def _who(self) -> Identity:
         return self.transactional_id, self._id, self._epoch
@@ -284,12 +305,14 @@ class TransactionalProducer(BatchProducer):
             codes: Codes = []
             refused = []
             answers: list[asyncio.Future[Codes]] = []
+            begun, self._begun = self._begun, True  # what gets no answer may have been heard
             try:
                 answers += map(connection.send, left)
                 for request, answer in zip(left, answers, strict=True):
                     if bad := [one for one in await answer if one[1]]:
                         codes += bad
                         refused.append(request)
+                self._begun = begun or len(refused) < len(left)
                 left = refused
             except (errors.KafkaError, TimeoutError) as exc:
                 for answer in answers:
