@@ -26,10 +26,10 @@ MAX_RECORDS = 10_000
 
 IDLE = 1, 100
 """What a request asks for where the last one found nothing: (bytes, ms). Answered with the first record."""
-FLOWING = 8192, 40
+FLOWING = 8192, 50
 """Where the last one found records: the broker gathers so many bytes, but never longer. At low rates requests cost, not
 records: without it each record is a request of its own."""
-QUICK = 4096, 30
+QUICK = 4096, 40
 """The same for whoever puts out at once what it reads: 4 ms from end to end instead of 6 at 5,000 records/s, for a
 third more processor time."""
 
