@@ -30,7 +30,7 @@ def no_abort() -> None:
 
     def forget(self: TransactionalProducer, exc: Exception) -> None:
         stock(self, exc)
-        self._partitions, self._group = set(), None
+        self._partitions, self._group, self._begun = set(), None, False
 
     TransactionalProducer._spoil = forget  # type: ignore[method-assign]
 
