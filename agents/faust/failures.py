@@ -2,13 +2,9 @@
 
 from collections.abc import Iterator
 
-from aiokafka import errors
-
-from penstock.agents.kafka.protocol import FencedInstanceId
+from penstock.agents.kafka.protocol import FENCED_PRODUCER, FencedInstanceId
 from penstock.agents.slot import SlotTaken
 from penstock.tables.errors import PenstockError
-
-_PRODUCER = (errors.ProducerFenced, errors.InvalidProducerEpoch)
 
 
 class TransactionTimedOut(PenstockError):
@@ -30,7 +26,7 @@ def explain(exc: BaseException, group: str, slot: str, open_seconds: float | Non
     """
     for cause in _causes(exc):
         member = isinstance(cause, FencedInstanceId) or FencedInstanceId.__name__ in str(cause)
-        if not member and not isinstance(cause, _PRODUCER):
+        if not member and not isinstance(cause, FENCED_PRODUCER):
             continue
         if not member and open_seconds is not None and open_seconds * 1000 >= timeout_ms:
             told: PenstockError = TransactionTimedOut(

@@ -142,11 +142,11 @@ class KafkaTransaction:
         self._begin()
         taken, changelog, self._taken = self._taken, self._changelog.take(), []
         await self.producer.enlist({at for at, _ in (*taken, *changelog)}, self._group_id)
-        rows = self.producer.send(changelog)
-        self._sent += rows + self.producer.send(taken)
+        sending = self.producer.send((*changelog, *taken))  # together: the first batches for a broker go in one request
+        self._sent += sending
         for sent in self._sent:
             await sent.written
-        for sent in rows:
+        for sent in sending[: len(changelog)]:
             self._positions[sent.at] = _behind(sent)
         self._sent = []
         try:

@@ -19,6 +19,7 @@ from penstock.agents.kafka.client import SteadyClient
 from penstock.agents.kafka.lanes import WINDOW, WRAP, Address, Batch, Lane, Sent
 from penstock.agents.kafka.mending import Mending
 from penstock.agents.kafka.produce import ProduceRequest, Written
+from penstock.agents.kafka.protocol import FENCED_PRODUCER
 from penstock.agents.security import PLAINTEXT, Security
 
 log = logging.getLogger("penstock.producer")
@@ -30,8 +31,6 @@ REQUEST_BYTES = 16 << 20
 """Of a request, softly. Brokers take 100 MiB."""
 
 _DUPLICATE, _OUT_OF_ORDER = 46, 45
-_FENCED = (47, 90)
-"""Codes that mean another producer with the same transactional id, or that the broker ended the transaction."""
 
 
 class _Reply:
@@ -311,7 +310,7 @@ class BatchProducer(Mending):
         told = error(f"{sent.at[0]}[{sent.at[1]}]")
         if lane.broken is not None:
             self._settle(sent, lane.broken)
-        elif code in _FENCED:
+        elif error in FENCED_PRODUCER:
             self._fail(errors.ProducerFenced(f"{told!r}"))
         elif code == _OUT_OF_ORDER and not lane.again:
             self._fail(told)  # the broker has lost records

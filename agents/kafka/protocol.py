@@ -185,6 +185,9 @@ class MetadataRequest_v10(RequestStruct):  # noqa: N801
     )
 
 
+FENCED_PRODUCER = (errors.InvalidProducerEpoch, errors.ProducerFenced)
+"""What says that another producer has the transactional id, or that the broker ended the transaction."""
+
 KAFKA_2_5 = ": use Kafka 2.5 or later"
 
 

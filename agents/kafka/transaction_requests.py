@@ -2,9 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from struct import Struct
-from typing import ClassVar
-
-from aiokafka.client import CoordinationType
 
 from penstock.agents.kafka.primitives import INT16, INT32, compact, text, varint, varint_at
 from penstock.agents.kafka.requests import Buffer, WireRequest, by_topic, count_at, text_at
@@ -28,8 +25,6 @@ class CoordinatorRequest(WireRequest):
         who: the producer.
     """
 
-    COORDINATOR: ClassVar[CoordinationType] = CoordinationType.TRANSACTION
-
     def __init__(self, who: Identity) -> None:
         self._who = who
 
@@ -40,19 +35,6 @@ class CoordinatorRequest(WireRequest):
         """What became of it. Raises as `WireRequest.answer`."""
         (code,) = INT16.unpack_from(data, at + 4)  # behind the time that the broker throttled it for
         return [(type(self).__name__, code)]
-
-
-def _codes(data: Buffer, at: int) -> Codes:
-    found = []
-    topics, at = count_at(data, at + 4)
-    for _ in topics:
-        topic, at = text_at(data, at)
-        partitions, at = count_at(data, at)
-        for _ in partitions:
-            partition, code = _CODE.unpack_from(data, at)
-            at += _CODE.size
-            found.append((f"{topic}[{partition}]", code))
-    return found
 
 
 class AddPartitionsToTxn(CoordinatorRequest):
@@ -75,7 +57,16 @@ class AddPartitionsToTxn(CoordinatorRequest):
 
     def answer(self, data: Buffer, at: int) -> Codes:
         """A code for each partition."""
-        return _codes(data, at)
+        found = []
+        topics, at = count_at(data, at + 4)
+        for _ in topics:
+            topic, at = text_at(data, at)
+            partitions, at = count_at(data, at)
+            for _ in partitions:
+                partition, code = _CODE.unpack_from(data, at)
+                at += _CODE.size
+                found.append((f"{topic}[{partition}]", code))
+        return found
 
 
 class AddOffsetsToTxn(CoordinatorRequest):
@@ -104,7 +95,6 @@ class TxnOffsetCommit(CoordinatorRequest):
     """
 
     API_KEY, VERSION, FLEXIBLE = 28, 3, True
-    COORDINATOR = CoordinationType.GROUP
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from penstock.agents.kafka.lanes import Address, Batch, Sent
 from penstock.agents.kafka.producer import BatchProducer
-from penstock.agents.kafka.protocol import FencedInstanceId, TransactionAbortable
+from penstock.agents.kafka.protocol import FENCED_PRODUCER, FencedInstanceId, TransactionAbortable
 from penstock.agents.kafka.transaction_requests import (
     AddOffsetsToTxn,
     AddPartitionsToTxn,
@@ -49,7 +49,6 @@ _ABORTABLE = (
     errors.UnknownTopicOrPartitionError,
 )
 _MOVED = (errors.NotCoordinatorError, errors.CoordinatorNotAvailableError)
-_FENCED_PRODUCER = (errors.InvalidProducerEpoch, errors.ProducerFenced)
 
 SOONEST, LATEST = 0.001, 0.02
 """Seconds before a coordinator is asked again that is still ending the transaction before; it takes milliseconds."""
@@ -353,7 +352,7 @@ class TransactionalProducer(BatchProducer):
             exc = error(told)
             self._spoil(exc)
             raise exc
-        self._fail(errors.ProducerFenced(told) if error in _FENCED_PRODUCER else error(told))
+        self._fail(errors.ProducerFenced(told) if error in FENCED_PRODUCER else error(told))
         self._usable()
 
     async def _coordinator(self, kind: CoordinationType, key: str) -> int:
