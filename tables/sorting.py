@@ -1,23 +1,16 @@
 """Rows in the order of their keys: in C where that was built (`_native.c`), else in Python."""
 
-import os
 from types import ModuleType
 from typing import Protocol
+
+from penstock.tables.compiled import compiled
 
 __all__ = ["Rows", "assign_sorted", "native", "weigh"]
 
 Rows = dict[bytes, bytes | None]
 
-native: ModuleType | None
-"""The extension module; None where it was not built, or `PENSTOCK_NATIVE=0` leaves it out as on the record path."""
-
-if os.environ.get("PENSTOCK_NATIVE", "1") == "0":
-    native = None
-else:
-    try:
-        from penstock.tables import _native as native
-    except ImportError:
-        native = None
+native: ModuleType | None = compiled("penstock.tables._native")
+"""The extension module; None where it was not built or is not wanted."""
 
 
 class Target(Protocol):
