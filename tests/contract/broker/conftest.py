@@ -9,6 +9,7 @@ import pytest
 from penstock.deploy.broker import BrokerServer
 from penstock.deploy.kafka import KafkaServer
 from tests.contract.broker.client import Client
+from tests.contract.broker.settled import Settled
 from tests.contract.broker.with_aiokafka import AioClient
 from tests.contract.broker.with_confluent import ConfluentClient
 from tests.contract.broker.with_kafka_python import KafkaPythonClient
@@ -32,7 +33,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[str]:
 def client(request: pytest.FixtureRequest, broker: str) -> Iterator[Client]:
     """A client of that broker."""
     made = _CLIENTS[request.param](broker)
-    yield made
+    yield Settled(made)
     made.close()
 
 
