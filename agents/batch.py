@@ -3,13 +3,15 @@
 A step reads and writes whole columns, so a record costs a slot in a few lists and never an object of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from penstock.tables.errors import PenstockError
 
 Headers = Sequence[tuple[str, bytes | None]]
 """The headers of one record, in the order they were written; a name may occur more than once."""
+
+NO_HEADERS: Headers = ()
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -51,6 +53,15 @@ class RecordBatch:
         """Return the number of records."""
         return len(self.values)
 
+    @property
+    def parts(self) -> "Sequence[RecordBatch]":
+        """The batches that it stands for, each of one partition: itself."""
+        return (self,)
+
+    def partition_at(self, row: int) -> int:
+        """The partition of a record."""
+        return self.partition
+
     def rows(self, begin: int, end: int) -> "RecordBatch":
         """The records at positions [begin, end), for the same range of offsets."""
         headers = None if self.headers is None else self.headers[begin:end]
@@ -75,6 +86,11 @@ class RecordBatch:
     def __repr__(self) -> str:
         """Say where the batch is from and how much it holds, without its contents."""
         return f"<RecordBatch {self.topic}-{self.partition} [{self.start}, {self.next}) {len(self)} records>"
+
+
+def named(batches: Iterable[RecordBatch]) -> str:
+    """Which records some batches hold, for messages."""
+    return ", ".join(f"{each.topic}[{each.partition}]@{each.start} to {each.next - 1}" for each in batches)
 
 
 class RecordTooLarge(PenstockError):

@@ -103,6 +103,10 @@ class Block:
             return headers
         return [headers[i] for i in self.rows]
 
+    def partition(self, position: int) -> int:
+        """The source partition of the row at `position`."""
+        return self.batch.partition_at(position if self.rows is None else self.rows[position])
+
     def offset(self, position: int) -> int:
         """The source offset of the row at `position`."""
         return self.batch.offsets[position if self.rows is None else self.rows[position]]

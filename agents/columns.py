@@ -100,8 +100,11 @@ class _WholeOperator(Operator):
     def whole(self, block: Block, what: str, advice: str) -> RecordError:
         """The error of a block: what failed in it is not known."""
         if len(block) > 1:
-            last = block.offset(len(block) - 1)
-            what = f"{what} (for the records up to offset {last}, of which this is the first)"
+            end = len(block) - 1
+            last = f"offset {block.offset(end)}"
+            if block.partition(end) != block.partition(0):
+                last += f" of partition {block.partition(end)}"
+            what = f"{what} (for the records up to {last}, of which this is the first)"
         return self.error(block, 0, what, advice)
 
     def called(self, block: Block, given: Any) -> Any:

@@ -5,7 +5,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from penstock.agents.event_time.late import LateRecords
 from penstock.agents.event_time.timing import Timing
 from penstock.agents.failing.failures import Failures
 from penstock.agents.failing.sendable import append_sendable
+from penstock.agents.gathered import gathered
 from penstock.agents.group_spec import GroupSpec
 from penstock.agents.keyed.global_rows import GlobalRows
 from penstock.agents.operators import Headers
@@ -103,6 +104,11 @@ class GroupRuntime:
 
     # ---- the record path
 
+    def together(self, batches: Sequence[RecordBatch]) -> Sequence[RecordBatch]:
+        """Batches of one topic, each of another partition, as they are to be processed: small ones as one, where no
+        step of their stage asks for their partitions."""
+        return gathered(batches) if len(batches) > 1 and self.stages[batches[0].topic].blind else batches
+
     async def process(self, batch: RecordBatch, *, more: bool = False) -> bool:
         """Take a batch through its stage and move its mark. False: refused, the member is fenced or has failed.
 
@@ -116,8 +122,8 @@ class GroupRuntime:
         checkpoint = self.checkpoint
         if not await checkpoint.enter(Owner(batch.generation, batch.member)):
             return False
-        source, began = (batch.topic, batch.partition), time.monotonic()
-        self.working[source] = batch
+        parts, began = batch.parts, time.monotonic()
+        self.working |= {(part.topic, part.partition): part for part in parts}
         try:
             await self.stages[batch.topic].process(batch)
             self.failures.settle()
@@ -126,14 +132,15 @@ class GroupRuntime:
             checkpoint.leave_failed(exc)
             raise
         finally:
-            del self.working[source]
+            for part in parts:
+                del self.working[part.topic, part.partition]
             self.worked += time.monotonic() - began
         try:
-            checkpoint.leave(source, batch.start, batch.next)
+            checkpoint.leave(*(((part.topic, part.partition), part.start, part.next) for part in parts))
         except RuntimeError as exc:  # a gap: what it staged must never be committed
             checkpoint.fail(exc)
             raise
-        self.progress[source] = batch.next
+        self.progress |= {(part.topic, part.partition): part.next for part in parts}
         self.records += len(batch)
         self.moved.set()
         if self.records >= self._asked or checkpoint.rows.exceeded(self._parts.values()):
@@ -175,7 +182,7 @@ class GroupRuntime:
         # A batch of that partition may have gone through while this waited at the gate, or for the spill.
         position = self.progress.get(at, positions[at])
         assert position is not None
-        self.checkpoint.leave(at, position, position)
+        self.checkpoint.leave((at, position, position))
         return True
 
     @property

@@ -168,7 +168,7 @@ class SourceOperator(Operator):
             shown = raw[:120].decode("utf-8", "backslashreplace") + ("..." if len(raw) > 120 else "")
             reason = f"the value does not decode as {self.value.name}: {exc}; it begins with {shown!r}"
             advice = "Mend the producer or the declared type; nothing of it was committed"
-        return RecordError(batch.topic, batch.partition, batch.offsets[row], self.where, reason, advice)
+        return RecordError(batch.topic, batch.partition_at(row), batch.offsets[row], self.where, reason, advice)
 
 
 def milliseconds(time: object) -> int:
@@ -292,10 +292,10 @@ def typed_keys(operator: Operator, block: Block, key: Serde[Any]) -> list[Any]:
 
 def records(block: Block, keys: Sequence[Any]) -> Iterator[Record]:
     """The rows as Record objects, for steps that want them whole."""
-    batch, headers = block.batch, block.headers()
+    topic, headers = block.batch.topic, block.headers()
     rows = zip(keys, block.values, block.timestamps(), strict=True)
     for i, (k, value, stamp) in enumerate(rows):
-        yield Record(k, value, stamp, headers[i] if headers else (), batch.topic, batch.partition, block.offset(i))
+        yield Record(k, value, stamp, headers[i] if headers else (), topic, block.partition(i), block.offset(i))
 
 
 class BranchOperator(Operator):

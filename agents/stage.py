@@ -84,6 +84,11 @@ class StageSpec:
 
 SAME_VALUES = s.Filter | s.Peek | s.Branch | s.Arm | s.SelectKey | s.Merge | s.ToTable | TableChanges | Distinct
 """Steps that replace no value."""
+BLIND = (
+    s.Arm | s.Branch | s.Filter | s.FlatMap | s.GroupBy | s.Map | s.MapBatch | s.MapFrame | s.Merge | s.Peek
+    | s.SelectKey | s.Sink
+)  # fmt: skip
+"""Steps that need not know which partition a record is of."""
 STEP = "step "
 """Before a step's label, where it is a function's name."""
 
@@ -131,6 +136,9 @@ class Stage:
             self._open(inlet)
         for step in spec.steps:
             self._add(step)
+        self.blind = not self.time.kept and all(isinstance(step, BLIND) for step in spec.steps)
+        """Whether records of several partitions may go through it together."""
+        self.blind &= all(isinstance(inlet.step, s.Source) for inlet in spec.inlets)
 
     async def process(self, batch: RecordBatch) -> None:
         """Take a batch through every step. Outputs and state are staged in the runtime."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from operator import length_hint
 from types import FrameType
 
-from penstock.agents.batch import RecordBatch
+from penstock.agents.batch import RecordBatch, named
 from penstock.agents.block import Block
 from penstock.agents.exits import HUNG
 from penstock.agents.operators import Operator
@@ -87,7 +87,7 @@ class LoopWatch:
         )
 
     def _batches(self) -> str:
-        return ", ".join(f"{b.topic}[{b.partition}]@{b.start} to {b.next - 1}" for b in list(self._working().values()))
+        return named(list(self._working().values()))
 
 
 def _step(frame: FrameType | None) -> str | None:
@@ -97,8 +97,9 @@ def _step(frame: FrameType | None) -> str | None:
         if isinstance(operator, Operator) and isinstance(block, Block):
             batch = block.batch
             row = len(block.values) - length_hint(left) - 1 if left is not None else -1
-            offset = f"{block.offset(row)}" if 0 <= row < len(block) else f"{batch.start} to {batch.next - 1}"
-            return f"{batch.topic}[{batch.partition}]@{offset}: {operator.where}"
+            if 0 <= row < len(block):
+                return f"{batch.topic}[{block.partition(row)}]@{block.offset(row)}: {operator.where}"
+            return f"{named(batch.parts)}: {operator.where}"
         frame = frame.f_back
     return None
 

@@ -190,13 +190,14 @@ class Checkpoint:
                     self.transaction.take()
                     await self.transaction.send_outputs()
 
-    def leave(self, source: Partition, start: int, next_offset: int) -> None:
-        """The batch that covers the offsets [start, next_offset) is staged in full."""
+    def leave(self, *ranges: tuple[Partition, int, int]) -> None:
+        """The batch that covers these offsets, each from one to before another, is staged in full."""
         self._step_out()  # before anything that can raise: a checkpoint may be waiting for it
-        mark = self.marks.get(source, start)
-        if mark != start:
-            raise RuntimeError(f"{source}: a batch starts at {start}, but progress is at {mark}")
-        self.marks[source] = next_offset
+        for source, start, next_offset in ranges:
+            mark = self.marks.get(source, start)
+            if mark != start:
+                raise RuntimeError(f"{source}: a batch starts at {start}, but progress is at {mark}")
+            self.marks[source] = next_offset
 
     def leave_unchanged(self) -> None:
         """What was entered for changed nothing."""

@@ -136,5 +136,5 @@ class Surviving:
 
     def error(self, block: Block, position: int, reason: str, advice: str = "") -> RecordError:
         """A RecordError at a row."""
-        batch = block.batch
-        return RecordError(batch.topic, batch.partition, block.offset(position), self.where, reason, advice)
+        place = block.batch.topic, block.partition(position), block.offset(position)
+        return RecordError(*place, self.where, reason, advice)

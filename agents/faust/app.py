@@ -238,7 +238,8 @@ class GroupApp(faust.App):
         topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)
 
         async def body(stream: Any) -> None:
-            async for batches in stream:
+            async for several in stream:
+                batches = self.runtime.together(several)
                 last = batches[-1]
                 for batch in batches:
                     await self._process(batch, more=batch is not last)

@@ -6,6 +6,7 @@ from typing import Any
 
 from mode import Service
 
+from penstock.agents.batch import named
 from penstock.agents.limits import Limits
 from penstock.agents.watchdog import LoopWatch
 from penstock.tables.errors import PenstockError
@@ -97,7 +98,7 @@ class Watch(Service):
         if seen != self._seen or not behind:
             self._seen, self._since = seen, now
         elif now - self._since > self.limits.stalled:
-            doing = ", ".join(f"{b.topic}[{b.partition}]@{b.start} to {b.next - 1}" for b in runtime.working.values())
+            doing = named(runtime.working.values())
             what = f"it is at work on {doing} since then" if doing else "no batch is in flight"
             raise Stalled(
                 f"nothing was read or committed for {now - self._since:.0f} s, while there are records to read: "

@@ -5,8 +5,8 @@ from typing import Any
 
 from aiokafka import TopicPartition, errors
 
-from penstock.agents.batch import RecordBatch
-from penstock.agents.kafka.wire import NO_HEADERS, WireBatch, WireRecords, columns_of, concatenated
+from penstock.agents.batch import NO_HEADERS, RecordBatch
+from penstock.agents.kafka.wire import WireBatch, WireRecords, columns_of, concatenated
 
 _ABORT = b"\0\0"
 """The type in the key of a control record, behind its version: the transaction was aborted."""

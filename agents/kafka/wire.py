@@ -14,7 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
-from penstock.agents.batch import Headers
+from penstock.agents.batch import NO_HEADERS, Headers
 from penstock.agents.native import native
 
 __all__ = ["Columns", "WireBatch", "WireRecords", "columns_of", "concatenated"]
@@ -33,8 +33,6 @@ MAGIC_AT = 16
 
 COMPRESSION, APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
 _DECODERS = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
-
-NO_HEADERS: Headers = ()
 
 
 class Columns(NamedTuple):
