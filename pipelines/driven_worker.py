@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from penstock.agents import steps as s
@@ -15,7 +17,7 @@ from penstock.pipelines.driven import FaultPoint, Mine
 from penstock.pipelines.global_table import GlobalTable
 from penstock.pipelines.set_table import SetTable
 from penstock.pipelines.table import Table
-from penstock.tables.checkpoint import Owner
+from penstock.tables.checkpoint import Owner, Partition
 from penstock.tables.store import StoreFactory
 
 if TYPE_CHECKING:
@@ -79,11 +81,18 @@ class DrivenWorker:
 
     def _round(self, topics: Iterable[str], limit: int) -> int:
         done = 0
-        for topic, partition in sorted(self._next):
+        for topic, places in groupby(sorted(self._next), key=itemgetter(0)):
             if topic in topics:
-                batch = self.driver.broker.fetch(topic, partition, self._next[topic, partition], limit)
-                if len(batch) and self.driver.wait(self.runtime.process(batch), loop=self._needs_loop):
-                    self._next[topic, partition] = batch.next
+                done += self._topic([(place, self._next[place]) for place in places], limit)
+        return done
+
+    def _topic(self, starts: list[tuple[Partition, int]], limit: int) -> int:
+        done = 0
+        batches = [self.driver.broker.fetch(*place, start, limit) for place, start in starts]
+        if batches := [batch for batch in batches if len(batch)]:
+            for batch in self.runtime.together(batches):
+                if self.driver.wait(self.runtime.process(batch), loop=self._needs_loop):
+                    self._next |= {(part.topic, part.partition): part.next for part in batch.parts}
                     done += len(batch)
         return done
 

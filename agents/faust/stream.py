@@ -27,9 +27,9 @@ class BatchStream(Stream):
             while not self.should_stop:
                 if not queue.empty():
                     await asyncio.sleep(0)  # a backlog: others have their turn, too
-                event = await self.channel.__anext__()
-                if app.flow_control.is_active() and event.message.generation_id == app.consumer_generation_id:
-                    yield event.value
+                message = await queue.get()
+                if app.flow_control.is_active() and message.generation_id == app.consumer_generation_id:
+                    yield message.batches
         except StopAsyncIteration:  # how Faust ends the wait for a message
             return
         finally:

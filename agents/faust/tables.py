@@ -3,6 +3,7 @@
 Faust reads and writes no row: steps use `GroupRuntime.table`, the checkpoint writes changelogs.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from faust.stores.base import Store
@@ -73,6 +74,12 @@ class BatchTableManager(TableManager):
     """Faust's table manager with batched recovery, and without its second of sleep at start."""
 
     app: Any  # a GroupApp
+
+    @property
+    def changelog_topics(self) -> Collection[str]:
+        """Their names. Asked for with each batch; stock makes a set anew."""
+        names: Collection[str] = self._changelogs.keys()
+        return names
 
     @property
     def recovery(self) -> BatchRecovery:
