@@ -10,6 +10,10 @@ EMBEDDED = "embedded"
 KAFKA = "kafka"
 ZOOKEEPER = "kafka-2.8-zookeeper"
 
+UNHURRIED = {"broker.session.timeout.ms": "30000"}
+"""For a Kafka that no test kills: on a machine that stands still for seconds it is not taken for dead. After a kill the
+new process would have to wait so long."""
+
 
 class Server(NamedTuple):
     """A running broker."""

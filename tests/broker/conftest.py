@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from penstock.deploy.kafka import KafkaServer
-from tests.broker.brokers import EMBEDDED, KINDS, Server
+from tests.broker.brokers import EMBEDDED, KINDS, UNHURRIED, Server
 from tests.broker.counting import Counting
 
 _HERE = Path(__file__).parent
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[KafkaServer]:
     """A running server that all tests share: name topics and groups with `topic_prefix`, and leave it running."""
-    with KafkaServer(heap_mb=256) as server:
+    with KafkaServer(heap_mb=256, properties=UNHURRIED) as server:
         yield server
 
 

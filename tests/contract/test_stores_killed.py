@@ -96,7 +96,7 @@ os.kill(os.getpid(), 9)
 @pytest.mark.parametrize("last", ["loaded", "settled", "written"])
 def test_what_was_loaded_before_a_kill(tmp_path: Path, last: str) -> None:
     """Some earlier load as a whole; all of them once settled, which a write does first."""
-    done = subprocess.run([sys.executable, "-c", LOADER, str(tmp_path), last], timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", LOADER, str(tmp_path), last], timeout=250, check=False)
     assert done.returncode == -signal.SIGKILL
     store = RocksStores(tmp_path).open("planes", 0)
     rows, position = dict(store.scan()), store.position
@@ -115,7 +115,7 @@ from penstock.tables import rocks_load, rocksdb
 from penstock.tables.rocksdb import RocksStores
 rocksdb.MANY = rocks_load.GATHERED_BYTES = 1
 store = RocksStores(Path(sys.argv[1])).open("planes", 0)
-for i in range(store.position, 400):
+for i in range(store.position, int(sys.argv[2])):
     print(i, flush=True)
     changes = [(b"%03d" % (j % 700), None if j % 11 == 0 else b"%d" % i) for j in range(i * 50, i * 50 + 50)]
     store.load(changes, i + 1, changes)
@@ -131,22 +131,25 @@ def filled(position: int) -> dict[bytes, bytes | None]:
 def test_a_store_that_was_killed_while_it_took_files_is_filled_to_the_same_end(tmp_path: Path) -> None:
     """Wherever that was: rows are those of its position or newer ones, and loading again from there mends it."""
     rng = random.Random(11)
-    for kill_at in [*sorted(rng.sample(range(20, 380), 6)), None]:
-        process = subprocess.Popen([sys.executable, "-c", FILLER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    position = 0
+    for loads in [*(rng.randrange(20, 100) for _ in range(6)), None]:
+        end = position + 50 if loads is None else 10**9  # one that is to be killed does not end by itself
+        command = [sys.executable, "-c", FILLER, str(tmp_path), str(end)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         begun = 0
         for line in process.stdout:
             begun = int(line)
-            if begun == kill_at:
+            if loads is not None and begun == position + loads:
                 process.kill()
-        assert process.wait(60) == (0 if kill_at is None else -signal.SIGKILL)
+        assert process.wait(60) == (0 if loads is None else -signal.SIGKILL)
         store = RocksStores(tmp_path).open("planes", 0)
         position = store.position
-        assert position in ((400,) if kill_at is None else (begun, begun + 1))
+        assert position in ((end,) if loads is None else (begun, begun + 1))
         was, newest = filled(position), filled(begun + 1)
         for found in (dict(store.scan()), dict(store.scan_marks())):
             assert found.keys() <= newest.keys() | was.keys()
             for key in newest:
                 assert found.get(key) in (was.get(key), newest[key])
-        assert (position < 400) or dict(store.scan()) == {k: v for k, v in filled(400).items() if v is not None}
+        assert loads is not None or dict(store.scan()) == {k: v for k, v in filled(end).items() if v is not None}
         store.close()

@@ -8,13 +8,17 @@ import pytest
 
 from penstock.deploy.broker import BrokerServer
 from penstock.deploy.kafka import KafkaServer
+from tests.broker.brokers import UNHURRIED
 from tests.contract.broker.client import Client
 from tests.contract.broker.settled import Settled
 from tests.contract.broker.with_aiokafka import AioClient
 from tests.contract.broker.with_confluent import ConfluentClient
 from tests.contract.broker.with_kafka_python import KafkaPythonClient
 
-_BROKERS: dict[str, Callable[[], Any]] = {"embedded": BrokerServer, "kafka": lambda: KafkaServer(heap_mb=256)}
+_BROKERS: dict[str, Callable[[], Any]] = {
+    "embedded": BrokerServer,
+    "kafka": lambda: KafkaServer(heap_mb=256, properties=UNHURRIED),
+}
 _CLIENTS: dict[str, Callable[[str], Client]] = {
     "aiokafka": AioClient,
     "librdkafka": ConfluentClient,

@@ -26,7 +26,7 @@ def made(wire: Wire, name: str, policy: str) -> str:
         assignments=(),
         configs=(config,),
     )
-    answer = wire.ask(ApiKey.CREATE_TOPICS, 4, topics=(create,), timeout=timedelta(seconds=10), validate_only=False)
+    answer = wire.ask(ApiKey.CREATE_TOPICS, 4, topics=(create,), timeout=timedelta(seconds=60), validate_only=False)
     assert answer.topics[0].error_code == 0
     while produce(wire, name, whole(record(0), 1)).error_code in (3, 5, 6):
         pass

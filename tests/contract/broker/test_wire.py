@@ -46,7 +46,7 @@ def topic(wire: Wire, name: str) -> str:
         assignments=(),
         configs=(),
     )
-    answer = wire.ask(ApiKey.CREATE_TOPICS, 4, topics=(create,), timeout=timedelta(seconds=10), validate_only=False)
+    answer = wire.ask(ApiKey.CREATE_TOPICS, 4, topics=(create,), timeout=timedelta(seconds=60), validate_only=False)
     assert answer.topics[0].error_code == 0
     while produce(wire, name, batch([b"0"])).error_code in (
         3,
@@ -62,15 +62,18 @@ def produce(
 ) -> Any:
     partition = wire.nested(ApiKey.PRODUCE, version, "PartitionProduceData", index=0, records=data)
     part = wire.nested(ApiKey.PRODUCE, version, "TopicProduceData", name=topic, partition_data=(partition,))
-    answer = wire.ask(
-        ApiKey.PRODUCE,
-        version,
-        transactional_id=transaction,
-        acks=acks,
-        timeout=timedelta(seconds=10),
-        topic_data=(part,),
-    )
-    return answer.responses[0].partition_responses[0]
+    while True:
+        answer = wire.ask(
+            ApiKey.PRODUCE,
+            version,
+            transactional_id=transaction,
+            acks=acks,
+            timeout=timedelta(seconds=60),
+            topic_data=(part,),
+        )
+        found = answer.responses[0].partition_responses[0]
+        if found.error_code != 19:  # what Kafka says while it cannot ask the coordinator about the transaction
+            return found
 
 
 def coordinate(wire: Wire, name: str, kind: int) -> None:
@@ -182,7 +185,7 @@ class TestGroups:
             if code not in (14, 15, 16):
                 return code
 
-    def join(self, wire: Wire, group: str, session: float = 10.0, member: str = "") -> Any:
+    def join(self, wire: Wire, group: str, session: float = 60.0, member: str = "") -> Any:
         if group:
             coordinate(wire, group, 0)
         protocol = wire.nested(ApiKey.JOIN_GROUP, 3, "JoinGroupRequestProtocol", name="range", metadata=b"")
@@ -285,7 +288,7 @@ class TestTransactions:
 
     def test_one_that_takes_too_long_is_aborted(self, wire: Wire, topic: str, name: str) -> None:
         tid = f"{name}-t"
-        producer, epoch = init(wire, tid, timeout_ms=300)
+        producer, epoch = init(wire, tid, timeout_ms=5000)  # what comes before the look at it takes milliseconds
         own = {"producer_id": producer, "producer_epoch": epoch}
         part = wire.nested(ApiKey.ADD_PARTITIONS_TO_TXN, 0, "AddPartitionsToTxnTopic", name=topic, partitions=(0,))
         answer = wire.ask(
@@ -302,7 +305,9 @@ class TestTransactions:
         )
         stable = TestFetch().fetch(wire, topic, 1, min_bytes=1)
         assert (stable.high_watermark, stable.last_stable_offset) == (2, 1)
-        marker = TestFetch().fetch(wire, topic, 2, max_wait=timedelta(seconds=20))  # woken by the marker
+        marker = stable
+        while marker.last_stable_offset < 2:  # Kafka looks for old ones every 10 s
+            marker = TestFetch().fetch(wire, topic, 2, max_wait=timedelta(seconds=20))  # woken by the marker
         assert (marker.high_watermark, marker.last_stable_offset) == (3, 3)
         assert wire.ask(ApiKey.END_TXN, 0, transactional_id=tid, committed=True, **own).error_code == 47
 

@@ -11,7 +11,7 @@ from kio.serial import entity_reader, entity_writer
 
 from penstock.deploy.broker.protocol import ApiKey
 
-LIMIT = 30.0  # seconds for any one answer
+LIMIT = 120.0  # seconds for any one answer
 
 
 class Wire:

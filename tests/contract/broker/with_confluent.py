@@ -25,6 +25,12 @@ from confluent_kafka.admin import (
 from tests.contract.broker.client import Record
 
 LIMIT = 60.0  # seconds for any one call
+_NOT_YET = (
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
 
 
 def _record(read: Any) -> Record:
@@ -160,8 +166,8 @@ class ConfluentClient:
                 try:
                     begin, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), LIMIT)
                 except KafkaException as exc:
-                    # Kafka's brokers hear of a new topic a moment after it is there.
-                    if exc.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
+                    # Kafka's brokers hear of a new topic a moment after it is there, and lead it yet a moment later.
+                    if exc.args[0].code() not in _NOT_YET or time.monotonic() > deadline:
                         raise
                 else:
                     return begin, end

@@ -3,8 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -18,7 +17,10 @@ from penstock.agents.kafka.unreachable import why_unreachable
 from penstock.agents.security import Security
 from tests.contract.security.secured import Door
 
-LIMIT = 30.0
+LIMIT = 90.0
+"""Seconds for any one thing that must come."""
+SOON = 1.0
+"""Seconds that kafka-python, which does not say that it was refused, tries to get in where it must not."""
 
 
 class Refused(Exception):
@@ -26,8 +28,13 @@ class Refused(Exception):
 
 
 Records = list[bytes]
-RoundTrip = Callable[[Door, Records], Records]
-"""Write records to a new topic, and read them back."""
+
+
+class RoundTrip(Protocol):
+    """Write records to a new topic, and read them back; raises `Refused` where it does not get in within `patience`
+    seconds."""
+
+    def __call__(self, door: Door, values: Records, patience: float = LIMIT) -> Records: ...
 
 
 def confluent_settings(door: Door, **more: Any) -> dict[str, Any]:
@@ -58,7 +65,7 @@ def create(door: Door) -> str:
     return name
 
 
-def with_confluent(door: Door, values: Records) -> Records:
+def with_confluent(door: Door, values: Records, patience: float = LIMIT) -> Records:
     errors: list[str] = []
 
     def told(error: Any) -> None:
@@ -92,10 +99,10 @@ def with_confluent(door: Door, values: Records) -> Records:
     return read
 
 
-def with_aiokafka(door: Door, values: Records) -> Records:
+def with_aiokafka(door: Door, values: Records, patience: float = LIMIT) -> Records:
     async def trip() -> Records:
         settings = door.security.client_settings()
-        producer = AIOKafkaProducer(bootstrap_servers=door.address, request_timeout_ms=5000, **settings)
+        producer = AIOKafkaProducer(bootstrap_servers=door.address, request_timeout_ms=20_000, **settings)
         try:
             await producer.start()
         except (KafkaError, OSError, TimeoutError) as error:
@@ -114,10 +121,10 @@ def with_aiokafka(door: Door, values: Records) -> Records:
     return asyncio.run(trip())
 
 
-def with_kafka_python(door: Door, values: Records) -> Records:
+def with_kafka_python(door: Door, values: Records, patience: float = LIMIT) -> Records:
     settings = {"bootstrap_servers": door.address, **door.security.client_settings()}
     try:
-        KafkaAdminClient(bootstrap_timeout_ms=1000, **settings).close()
+        KafkaAdminClient(bootstrap_timeout_ms=int(patience * 1000), **settings).close()
     except KafkaPythonError as error:
         raise Refused(str(error)) from error
     topic = create(door)

@@ -1,12 +1,14 @@
 """Brokers with every kind of listener, and what a client needs for each."""
 
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trustme
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     ScramCredentialInfo,
@@ -19,6 +21,7 @@ from penstock.agents.security import Security
 from penstock.deploy.broker import BrokerServer
 from penstock.deploy.broker.security.credentials import add_user
 from penstock.deploy.kafka import KafkaServer
+from tests.broker.brokers import UNHURRIED
 
 USER, PASSWORD = "alice", 'pass=word, with "quotes" and ünïcode'
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -134,15 +137,34 @@ def apache(folder: Path, certificates: Certificates) -> Iterator[Doors]:
         for mechanism in MECHANISMS[1:]:
             module = f"{package}.scram.ScramLoginModule required;"
             properties[f"{prefix}{mechanism.lower()}.sasl.jaas.config"] = module
-    with KafkaServer(heap_mb=256, properties=properties, listeners=listeners) as kafka:
+    with KafkaServer(heap_mb=256, properties=properties | UNHURRIED, listeners=listeners) as kafka:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             info = ScramCredentialInfo(mechanism, 4096)
             change = UserScramCredentialUpsertion(USER, info, PASSWORD.encode())
             for done in admin.alter_user_scram_credentials([change]).values():
-                done.result(20)
+                done.result(90)
         at = {"PLAINTEXT": kafka.bootstrap, **{name: kafka.address(name) for name in listeners}}
+        for mechanism in MECHANISMS:
+            _await_login(at["SASL_PLAINTEXT"], mechanism)
         yield _doors(at, certificates)
+
+
+def _await_login(address: str, mechanism: str) -> None:
+    """Kafka's controller has taken a user's password, and its broker hears of it a moment later."""
+    login = {"sasl.mechanism": mechanism, "sasl.username": USER, "sasl.password": PASSWORD}
+    deadline = time.monotonic() + 90
+    while True:
+        admin = AdminClient(
+            {"bootstrap.servers": address, "security.protocol": "SASL_PLAINTEXT", "log_level": 0, **login}
+        )
+        try:
+            admin.list_topics(timeout=5)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _doors(at: dict[str, str], certificates: Certificates) -> Doors:
@@ -159,7 +181,7 @@ def refused_by_tls(door: Door) -> bool:
     host, port = door.address.split(":")
     context = door.security.ssl_context()
     assert context is not None
-    with socket.create_connection((host, int(port)), timeout=20) as plain:
+    with socket.create_connection((host, int(port)), timeout=90) as plain:
         try:
             with context.wrap_socket(plain, server_hostname=host) as wrapped:
                 wrapped.sendall(b"\0\0\0\x0a\0\x12\0\0\0\0\0\x01\xff\xff")

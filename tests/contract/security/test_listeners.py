@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.security.clients import CLIENTS, NOTHING, Refused, RoundTrip
+from tests.contract.security.clients import CLIENTS, NOTHING, SOON, Refused, RoundTrip
 from tests.contract.security.secured import DOORS, MECHANISMS, Certificates, Door, Doors, refused_by_tls
 
 SASL = [name for name in DOORS if name.startswith("SASL")]
@@ -18,7 +18,7 @@ def test_who_may_gets_in(doors: Doors, round_trip: RoundTrip, name: str) -> None
 @pytest.mark.parametrize("name", SASL)
 def test_wrong_credentials(doors: Doors, round_trip: RoundTrip, name: str, wrong: dict[str, str]) -> None:
     with pytest.raises(Refused) as refused:
-        round_trip(doors[name].by(**wrong), [b"1"])
+        round_trip(doors[name].by(**wrong), [b"1"], SOON)
     if round_trip is not CLIENTS["kafka-python"]:  # which keeps the reason to itself
         assert "uthentication failed" in str(refused.value)
 
@@ -31,7 +31,7 @@ def test_strangers_certificates(doors: Doors, certificates: Certificates) -> Non
 
 def test_an_authority_that_is_not_the_brokers(doors: Doors, round_trip: RoundTrip, certificates: Certificates) -> None:
     with pytest.raises(Refused):
-        round_trip(doors["SSL"].by(ca=certificates.other_ca), [b"1"])
+        round_trip(doors["SSL"].by(ca=certificates.other_ca), [b"1"], SOON)
 
 
 @pytest.mark.parametrize(
@@ -49,5 +49,5 @@ def test_an_authority_that_is_not_the_brokers(doors: Doors, round_trip: RoundTri
 )
 def test_another_protocol_than_the_listeners(doors: Doors, round_trip: RoundTrip, at: str, like: str) -> None:
     with pytest.raises(Refused):
-        round_trip(Door(doors[at].address, doors[like].security), [b"1"])
+        round_trip(Door(doors[at].address, doors[like].security), [b"1"], SOON)
     assert doors["PLAINTEXT"].security == NOTHING

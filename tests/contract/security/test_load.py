@@ -63,7 +63,7 @@ def test_several_readers(door: Door, topic: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(250)
     wanted = [value(number) for number in range(COUNT)]
     assert [found == wanted for found in results] == [True] * 4
 

@@ -20,17 +20,17 @@ def tools(broker: str, tmp_path: Path) -> Tools:
 def test_topics(tools: Tools, name: str) -> None:
     created = tools.run("topics", "--create", "--topic", name, "--partitions", "2", "--config", "retention.ms=100000")
     assert created == [f"Created topic {name}."]
-    assert name in tools.run("topics", "--list")
+    tools.until(lambda names: name in names, "topics", "--list")
     tools.run("topics", "--alter", "--topic", name, "--partitions", "3")
-    head, *partitions = tools.run("topics", "--describe", "--topic", name)
-    assert "PartitionCount: 3\tReplicationFactor: 1\t" in head
+    count = "PartitionCount: 3\tReplicationFactor: 1\t"
+    head, *partitions = tools.until(lambda told: count in told[0], "topics", "--describe", "--topic", name)
     assert "retention.ms=100000" in head
     assert [re.sub(r"\s+", " ", line).partition(" Elr")[0] for line in partitions] == [
         f"Topic: {name} Partition: {number} Leader: 1 Replicas: 1 Isr: 1" for number in range(3)
     ]
     assert "already exists" in tools.fails("topics", "--create", "--topic", name)
     tools.run("topics", "--delete", "--topic", name)
-    assert name not in tools.run("topics", "--list")
+    tools.until(lambda names: name not in names, "topics", "--list")
 
 
 def test_console_and_groups(tools: Tools, name: str) -> None:
@@ -40,7 +40,7 @@ def test_console_and_groups(tools: Tools, name: str) -> None:
     tools.run("console-producer", "--topic", name, *with_keys, given="a:1\nb:2\na:3\n")
     read = tools.run(
         *("console-consumer", "--topic", name, "--from-beginning", "--group", group, "--max-messages", "3"),
-        *("--timeout-ms", "30000", "--property", "print.key=true", "--property", "print.offset=true"),
+        *("--timeout-ms", "120000", "--property", "print.key=true", "--property", "print.offset=true"),
     )
     assert read == ["Offset:0\ta\t1", "Offset:1\tb\t2", "Offset:2\ta\t3"]
     _, row = tools.run("consumer-groups", "--describe", "--group", group)
@@ -61,11 +61,15 @@ def test_configs(tools: Tools, name: str) -> None:
     tools.run("topics", "--create", "--topic", name)
     entity = ("--entity-type", "topics", "--entity-name", name)
     tools.run("configs", "--alter", *entity, "--add-config", "retention.ms=5000,cleanup.policy=compact")
-    told = tools.run("configs", "--describe", *entity)
-    assert sorted(line.partition(" ")[0] for line in told[1:]) == ["cleanup.policy=compact", "retention.ms=5000"]
+    wanted = ["cleanup.policy=compact", "retention.ms=5000"]
+    tools.until(
+        lambda told: sorted(line.partition(" ")[0] for line in told[1:]) == wanted, "configs", "--describe", *entity
+    )
     tools.run("configs", "--alter", *entity, "--delete-config", "retention.ms")
-    everything = tools.run("configs", "--describe", "--all", *entity)
-    assert any(line.startswith("retention.ms=604800000 ") for line in everything)
+    tools.until(
+        lambda told: any(line.startswith("retention.ms=604800000 ") for line in told),
+        *("configs", "--describe", "--all", *entity),
+    )
     assert "no.such.config" in tools.fails("configs", "--alter", *entity, "--add-config", "no.such.config=1")
 
 

@@ -1,7 +1,8 @@
 """Apache Kafka's own command line tools, as processes."""
 
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from penstock.deploy.kafka import java, jvm
@@ -39,6 +40,13 @@ class Tools:
         assert done.returncode == 0, done.stdout + done.stderr
         return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
+    def until(self, holds: Callable[[list[str]], bool], tool: str, *arguments: str) -> list[str]:
+        """What a tool prints, once that holds of it: Kafka's brokers hear of a change a moment after it was made."""
+        deadline = time.monotonic() + 90
+        while not holds(told := self.run(tool, *arguments)):
+            assert time.monotonic() < deadline, told
+        return told
+
     def fails(self, tool: str, *arguments: str) -> str:
         """What a tool says that must end badly."""
         done = self.process(tool, arguments, None)
@@ -51,5 +59,5 @@ class Tools:
         """Run a tool to its end."""
         command = [*self._java, _MAIN[tool], "--bootstrap-server", self._broker, *arguments]
         return subprocess.run(
-            command, cwd=self._folder, input=given, capture_output=True, text=True, timeout=90, check=False
+            command, cwd=self._folder, input=given, capture_output=True, text=True, timeout=200, check=False
         )
