@@ -1,20 +1,39 @@
 """Runs `penstock` commands in this process, as a shell would."""
 
+import asyncio
 import json
 from typing import Any
 
 from click.testing import CliRunner, Result
 
 from penstock.deploy.cli import main
+from tests.broker.running import until
 
 
 def penstock(broker: str, *args: str, stdin: str | bytes | None = None, code: int = 0) -> Result:
     """A command on a broker; its exit code must be `code`."""
+    result = invoked(broker, *args, stdin=stdin)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def invoked(broker: str, *args: str, stdin: str | bytes | None = None) -> Result:
+    """A command on a broker, however it ends."""
     result = CliRunner().invoke(main, list(args), input=stdin, env={"PENSTOCK_BROKER": broker, "COLUMNS": "200"})
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == code, result.output
     return result
+
+
+def altered(broker: str, topic: str, config: str, value: str) -> None:
+    """Set a topic's config, and wait until the broker tells of it: Kafka's hear of it a moment later."""
+    penstock(broker, "topics", "alter", topic, "--config", f"{config}={value}")
+
+    async def seen() -> bool:
+        [told] = answer(broker, "topics", "describe", topic)
+        return bool(told["configs"].get(config, {}).get("value") == value)
+
+    asyncio.run(until(seen, f"{config}={value} is told"))
 
 
 def answer(broker: str, *args: str, stdin: str | bytes | None = None, code: int = 0) -> Any:

@@ -16,7 +16,7 @@ from penstock.deploy import create_topics
 from penstock.deploy.lag import LagMonitor
 from penstock.deploy.stored import StoredPart, stored_parts
 from penstock.pipelines.compiling import compile_group
-from tests.broker.running import PENSTOCK, process, read, until
+from tests.broker.running import LIMIT, PENSTOCK, process, read, until
 from tests.broker.sidebyside import PARTITIONS, Raw, Row, SideBySide
 
 READY = re.compile(r"ready: (\d+) stream partitions")
@@ -98,12 +98,12 @@ class Goldens:
         """End a worker in order."""
         worker = self.workers.pop(slot)
         worker.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(worker.wait, 30) == 0
+        assert await asyncio.to_thread(worker.wait, LIMIT) == 0
 
     async def killed(self, slot: int) -> None:
         """Wait until a worker was killed before a commit, which `armed` had asked for."""
         worker = self.workers.pop(slot)
-        assert await asyncio.to_thread(worker.wait, 60) == -signal.SIGKILL
+        assert await asyncio.to_thread(worker.wait, LIMIT) == -signal.SIGKILL
         assert not self.armed.exists()
 
     # ---- inputs

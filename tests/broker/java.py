@@ -10,6 +10,6 @@ from penstock.deploy.kafka.server import JavaServer
 def tool(server: JavaServer, main: str, *args: str, folder: Path) -> str:
     """Run a tool's main class to its end; what it printed."""
     command = [*jvm.command(java(), server.distribution.install(), folder), "-Xmx128m", main, *args]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -33,7 +33,7 @@ class Joined:
         self.rights = Topic(f"{prefix}-rights", key=str, value=str, partitions=PARTITIONS, retention=FOREVER)
         self.pairs = Topic(f"{prefix}-pairs", key=str, value=str, retention=FOREVER)
         group = self.pipeline.group("g")
-        clock = Watermark(idle=timedelta(seconds=3))
+        clock = Watermark(idle=timedelta(seconds=10))  # longer than the test's producer may be held up
         rights = group.stream(self.rights, clock=clock).group_by("by-name", name)
         before, after, grace = (timedelta(milliseconds=ms) for ms in (BEFORE, AFTER, GRACE))
         within = JoinWindow(before=before, after=after, grace=grace)

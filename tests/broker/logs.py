@@ -5,29 +5,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
 from penstock.agents.kafka.producer import BatchProducer
 from penstock.agents.kafka.transactional import TransactionalProducer
 from penstock.agents.kafka.writer import BatchWriter
+from penstock.deploy import create_topics
+from penstock.pipelines import FOREVER, Topic
 
 YEAR_2013 = 1_357_034_400_000
-LIMIT = 30.0  # seconds; how long a condition is awaited before the test fails
+LIMIT = 90.0  # seconds; how long a condition is awaited before the test fails
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a test's coroutine with a limit."""
-    asyncio.run(asyncio.wait_for(main, 120))
+    asyncio.run(asyncio.wait_for(main, 280))
 
 
 async def create_topic(bootstrap: str, name: str, partitions: int = 1) -> None:
-    """Create a topic that keeps records of any age."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"})])
-    finally:
-        await admin.close()
+    """Create a topic that keeps records of any age; the broker knows it then."""
+    await create_topics(bootstrap, [Topic(name, key=bytes, value=bytes, partitions=partitions, retention=FOREVER)])
 
 
 @asynccontextmanager

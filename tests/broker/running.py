@@ -15,7 +15,7 @@ from penstock.deploy import Producer, create_topics, read_topic
 from penstock.pipelines import Record, Topic
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 90.0
+LIMIT = 150.0
 """Seconds that a condition is awaited before its test fails."""
 
 PENSTOCK = (sys.executable, "-m", "penstock.deploy.cli")
@@ -56,7 +56,7 @@ def process(*command: str, log: Path, **environment: str) -> Iterator[subprocess
         if running.poll() is None:
             running.send_signal(signal.SIGTERM)
             try:
-                running.wait(20)
+                running.wait(90)
             except subprocess.TimeoutExpired:
                 running.kill()
                 running.wait()
@@ -73,6 +73,16 @@ def finish(*command: str, folder: Path = ROOT, **environment: str) -> subprocess
         env={**os.environ, "COLUMNS": "200", **environment},
         check=False,
     )
+
+
+SESSION = 60
+"""Seconds of a member's session after `keep_members`."""
+
+
+def keep_members(module: Path) -> None:
+    """Let the workers of a module have sessions that no slow restart outlasts: 10 s may pass on a loaded machine."""
+    longer = f"SETTINGS.update(broker_session_timeout={SESSION}.0, broker_request_timeout={SESSION + 15}.0)"
+    module.write_text(f"from penstock.agents.faust.app import SETTINGS\n{longer}\n{module.read_text()}")
 
 
 def children(pid: int) -> list[int]:

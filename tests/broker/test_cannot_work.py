@@ -11,7 +11,7 @@ import pytest
 
 from penstock.deploy import BrokerServer, KafkaServer
 from penstock.pipelines import FOREVER, Topic
-from tests.broker.running import PENSTOCK, process, produce, until
+from tests.broker.running import LIMIT, PENSTOCK, keep_members, process, produce, until
 
 MODULE = """
 import asyncio, re, time
@@ -67,10 +67,10 @@ async def ended(broker: str, pipeline: str, prefix: str, group: str, folder: Pat
 def test_a_function_that_blocks_is_named_with_its_record(
     kafka: KafkaServer, pipeline: str, topic_prefix: str, tmp_path: Path
 ) -> None:
-    run = ended(kafka.bootstrap, pipeline, topic_prefix, "sleepy", tmp_path, PENSTOCK_BLOCKED_SECONDS="2")
+    run = ended(kafka.bootstrap, pipeline, topic_prefix, "sleepy", tmp_path, PENSTOCK_BLOCKED_SECONDS="5")
     code, said = asyncio.run(run)
     assert code == 70
-    assert "its event loop has been blocked for 2 s" in said
+    assert "its event loop has been blocked for 5 s" in said
     assert f"in {topic_prefix}-source[0]@7: {topic_prefix}.sleepy: map(sleepy)" in said
     assert "time.sleep(300)" in said  # the stack
 
@@ -78,7 +78,7 @@ def test_a_function_that_blocks_is_named_with_its_record(
 def test_one_that_keeps_the_interpreter_to_itself_is_ended_too(
     kafka: KafkaServer, pipeline: str, topic_prefix: str, tmp_path: Path
 ) -> None:
-    run = ended(kafka.bootstrap, pipeline, topic_prefix, "greedy", tmp_path, PENSTOCK_BLOCKED_SECONDS="1")
+    run = ended(kafka.bootstrap, pipeline, topic_prefix, "greedy", tmp_path, PENSTOCK_BLOCKED_SECONDS="4")
     code, said = asyncio.run(run)
     assert code == 1
     assert "in greedy" in said
@@ -87,10 +87,10 @@ def test_one_that_keeps_the_interpreter_to_itself_is_ended_too(
 def test_a_body_that_waits_for_ever_is_told_by_its_lag(
     kafka: KafkaServer, pipeline: str, topic_prefix: str, tmp_path: Path
 ) -> None:
-    run = ended(kafka.bootstrap, pipeline, topic_prefix, "waiting", tmp_path, PENSTOCK_STALLED_SECONDS="2")
+    run = ended(kafka.bootstrap, pipeline, topic_prefix, "waiting", tmp_path, PENSTOCK_STALLED_SECONDS="6")
     code, said = asyncio.run(run)
     assert code in (1, 70)
-    assert "nothing was read or committed for 2 s, while there are records to read" in said
+    assert "nothing was read or committed for 6 s, while there are records to read" in said
     assert f"{topic_prefix}-source[0] at 0 of 10; it is at work on {topic_prefix}-source[0]@0 to 9" in said
 
 
@@ -100,7 +100,7 @@ def test_a_broker_that_hangs_is_told(pipeline: str, topic_prefix: str, tmp_path:
         await produce(server.bootstrap, source, [("k", 1, 1_700_000_000_000)])
         options = ("--group", "calm", "--slot", "0", "--broker", server.bootstrap, "--data", str(tmp_path / "data"))
         log = tmp_path / "log"
-        limit = {"PENSTOCK_SILENT_SECONDS": "4"}
+        limit = {"PENSTOCK_SILENT_SECONDS": "8"}
         with process(*PENSTOCK, "worker", pipeline, *options, "--loglevel", "info", log=log, **limit) as worker:
 
             async def ready() -> bool:
@@ -133,7 +133,8 @@ def test_a_process_that_was_stopped_and_goes_on_is_not_taken_for_a_blocked_one(
         await produce(server.bootstrap, source, [("k", 1, 1_700_000_000_000)])
         options = ("--group", "calm", "--slot", "0", "--broker", server.bootstrap, "--data", str(tmp_path / "data"))
         log = tmp_path / "log"
-        limit = {f"PENSTOCK_{name}_SECONDS": "3" for name in ("BLOCKED", "STALLED", "SILENT")}
+        limit = {f"PENSTOCK_{name}_SECONDS": "6" for name in ("BLOCKED", "STALLED", "SILENT")}
+        keep_members(Path(pipeline))
         with process(*PENSTOCK, "worker", pipeline, *options, "--loglevel", "info", log=log, **limit) as worker:
 
             async def ready() -> bool:
@@ -142,14 +143,14 @@ def test_a_process_that_was_stopped_and_goes_on_is_not_taken_for_a_blocked_one(
             await until(ready, "the worker works")
             worker.send_signal(signal.SIGSTOP)
             with pytest.raises(subprocess.TimeoutExpired):
-                worker.wait(5)  # longer than any limit, shorter than its session
+                worker.wait(8)  # longer than any limit, shorter than its session
             worker.send_signal(signal.SIGCONT)
-            until_then = time.monotonic() + 5
+            until_then = time.monotonic() + 8
             while time.monotonic() < until_then:  # longer than any limit again
                 assert worker.poll() is None, log.read_text()
                 await asyncio.sleep(0.1)
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(20) == 0
+            assert worker.wait(LIMIT) == 0
 
     with BrokerServer(tmp_path / "broker") as server:
         asyncio.run(main())

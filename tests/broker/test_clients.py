@@ -244,10 +244,10 @@ def test_without_an_event_loop(server: Server, flights: Topic[str, Flight], topi
     with SyncProducer(server.bootstrap) as producer:
         futures = [producer.send(flights, Flight("UA", n), key=f"k{n}", on_delivery=told.append) for n in range(10)]
         producer.flush()
-        assert sorted(future.result(30) for future in futures) == sorted(told)
+        assert sorted(future.result(90) for future in futures) == sorted(told)
         assert list(producer.send_all(flights, [("k", Flight("AA"), START)])) == [1]
         with pytest.raises(DeliveryFailed):
-            producer.send(flights, Flight("x" * (2 << 20)), key="a").result(30)
+            producer.send(flights, Flight("x" * (2 << 20)), key="a").result(90)
     with SyncConsumer(server.bootstrap, flights, group=topic_prefix, until_end=True) as consumer:
         first = next(consumer)
         consumer.commit()

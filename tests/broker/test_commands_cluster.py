@@ -1,5 +1,6 @@
 """`penstock cluster describe` on every broker."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from penstock.deploy.kafka.server import JavaServer
 from tests.broker.brokers import EMBEDDED, KAFKA, ZOOKEEPER, Server
 from tests.broker.cli import answer, penstock, rows
 from tests.broker.java import tool
+from tests.broker.running import until
 
 MODES = {EMBEDDED: None, KAFKA: "kraft", ZOOKEEPER: "zookeeper"}
 NO_QUOTAS = "the broker does not serve them: Kafka does from 2.6 on"
@@ -80,6 +82,11 @@ def test_quotas_and_acls(make: Callable[..., JavaServer], tmp_path: Path) -> Non
         with connected(server.bootstrap) as admin:
             admin.client.create_acls([acl])
 
+        async def known() -> bool:  # brokers hear of them a moment after they were made
+            told = answer(server.bootstrap, "cluster", "describe")
+            return (len(told["quotas"]["entries"]), len(told["acls"]["entries"])) == (2, 1)
+
+        asyncio.run(until(known, "the broker knows its quotas and its ACL"))
         told = answer(server.bootstrap, "cluster", "describe")
         text = penstock(server.bootstrap, "cluster", "describe").stdout
     by_entity = {str(entry["entity"]): entry["quotas"] for entry in told["quotas"]["entries"]}

@@ -12,7 +12,7 @@ from penstock.deploy.stored import stored_parts
 from penstock.tables.rocksdb import RocksStores
 from tests.broker.cli import answer, penstock
 from tests.broker.counting import PARTITIONS, Counting, Number
-from tests.broker.running import PENSTOCK, process, produce, until
+from tests.broker.running import LIMIT, PENSTOCK, process, produce, until
 
 KEYS = 50
 COUNT = 5_000
@@ -119,6 +119,6 @@ def test_a_running_worker_is_read_and_not_disturbed(
             assert f"pid {worker.pid}" in held.output or "pid" not in held.output
             assert worker.poll() is None
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(20) == 0
+            assert worker.wait(LIMIT) == 0
 
     asyncio.run(main())

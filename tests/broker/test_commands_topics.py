@@ -1,5 +1,6 @@
 """`penstock topics` on every broker, and how commands tell what went wrong."""
 
+import asyncio
 import socket
 
 import pytest
@@ -68,10 +69,13 @@ def test_alter_grows_sets_and_removes(server: Server, topic_prefix: str) -> None
         "--delete-config", "retention.ms",
     ).stdout  # fmt: skip
     assert told == f"{topic_prefix}: 4 partitions, cleanup.policy=compact, retention.ms by default\n"
-    [topic] = answer(server.bootstrap, "topics", "describe", topic_prefix)
-    assert len(topic["partitions"]) == 4
-    own = {key: c["value"] for key, c in topic["configs"].items() if c["source"] == "dynamic_topic_config"}
-    assert own == {"cleanup.policy": "compact", "segment.ms": "9"}
+
+    async def seen() -> bool:  # brokers hear of changes a moment after they were made
+        [topic] = answer(server.bootstrap, "topics", "describe", topic_prefix)
+        own = {key: c["value"] for key, c in topic["configs"].items() if c["source"] == "dynamic_topic_config"}
+        return len(topic["partitions"]) == 4 and own == {"cleanup.policy": "compact", "segment.ms": "9"}
+
+    asyncio.run(until(seen, "four partitions, and the configs"))
 
 
 def test_a_wrong_config_changes_nothing(server: Server, topic_prefix: str) -> None:
@@ -112,8 +116,6 @@ async def _delete(broker: str, prefix: str) -> None:
 
 
 def test_delete_asks_and_deletes_all_or_none(server: Server, topic_prefix: str) -> None:
-    import asyncio
-
     asyncio.run(_delete(server.bootstrap, topic_prefix))
 
 

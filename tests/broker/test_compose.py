@@ -173,6 +173,13 @@ def zookeeper_properties(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _await_all(ports: list[int]) -> None:
+    """Until each broker knows all of them: that it knows itself is not enough to be asked for them."""
+    deadline = time.monotonic() + 180
+    while any(len(probe.brokers(port)) < len(ports) for port in ports):
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_its_configs_start_the_servers(name: str) -> None:
     """In the order of depends_on; brokers without one begin together, as a quorum must."""
@@ -186,11 +193,12 @@ def test_its_configs_start_the_servers(name: str) -> None:
             for container in containers:
                 container._begin(container.distribution.install(), ())
             for container in containers:
-                container._await_ready(time.monotonic() + 60, 60)
+                container._await_ready(time.monotonic() + 180, 180)
         brokers = [one for one in containers if one.distribution is not ZOOKEEPER]
         on_host = [int(services(name)[one.service]["ports"][0].split(":")[1]) for one in brokers]
         ports = [network.port(one.service, number) for one, number in zip(brokers, on_host, strict=True)]
         host = ",".join(f"{HOST}:{port}" for port in ports)
+        _await_all(ports)
         told = answer(host, "cluster", "describe")
         assert {(HOST, port) for port in ports} == {(node["host"], node["port"]) for node in told["brokers"]}, (
             "clients of the host get the host's addresses"

@@ -46,7 +46,7 @@ async def done(counting: Counting, broker: str) -> int:
     """Records committed; -1 while nobody can tell."""
     spec = compile_group(counting.pipeline.topology, "count")
     try:
-        async with asyncio.timeout(5), LagMonitor(broker, {spec.app_id: spec.source_topics}) as monitor:
+        async with asyncio.timeout(20), LagMonitor(broker, {spec.app_id: spec.source_topics}) as monitor:
             lag = (await monitor.read())[spec.app_id]
             return -1 if lag is None else lag.done if lag.left else -2
     except Exception:
@@ -108,15 +108,15 @@ def test_the_coordinator_moves(counting: Counting, tmp_path: Path) -> None:
             await asyncio.to_thread(cluster.kill, coordinator)
             await exact(counting, broker)
 
-    with KafkaCluster(properties={"broker.session.timeout.ms": "3000"}) as cluster:
+    with KafkaCluster(properties={"broker.session.timeout.ms": "6000"}) as cluster:
         asyncio.run(main())
 
 
 def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(kafka: KafkaServer, topic_prefix: str) -> None:
     out = Topic(f"{topic_prefix}-out", key=bytes, value=bytes, partitions=1)
 
-    def transaction() -> KafkaTransaction:
-        return KafkaTransaction([kafka.bootstrap], topic_prefix, f"{topic_prefix}-0", timeout_ms=1_000)
+    def transaction(timeout_ms: int) -> KafkaTransaction:
+        return KafkaTransaction([kafka.bootstrap], topic_prefix, f"{topic_prefix}-0", timeout_ms=timeout_ms)
 
     def reported(exc: Exception, of: KafkaTransaction) -> BaseException:
         return explain(exc, topic_prefix, "0", of.open_seconds, of.timeout_ms)
@@ -133,7 +133,7 @@ def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(kafka: 
 
     async def main() -> None:
         await create_topics(kafka.bootstrap, [out])
-        old, first, second = transaction(), transaction(), transaction()
+        old, first, second = transaction(5_000), transaction(60_000), transaction(60_000)
         await old.start()
         old.append_rows(out.name, 0, [b"k"], [b"never seen"], [1], None)
         old.take()
@@ -149,7 +149,7 @@ def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(kafka: 
             await until(aborted, "the broker, which looks for old ones every 10 s, has aborted it")
         told = await fails(old)
         assert isinstance(told, TransactionTimedOut)
-        assert "aborts those of more than 1 s" in str(told)
+        assert "aborts those of more than 5 s" in str(told)
         await old.stop()
         await first.start()
         await second.start()  # fences it

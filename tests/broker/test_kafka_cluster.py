@@ -1,6 +1,7 @@
 """Three brokers: replicas and ISR as the commands show them, and what acks=all promises while a broker dies."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ from penstock.deploy import Producer
 from penstock.deploy.kafka import KafkaCluster, KafkaUnavailable
 from penstock.deploy.kafka.probe import brokers
 from penstock.pipelines import Topic
-from tests.broker.cli import answer, lines, penstock, rows
+from tests.broker.cli import answer, invoked, lines, penstock, rows
 from tests.broker.running import until
 
 PARTITIONS = 3
-SOON = {"broker.session.timeout.ms": "2000", "replica.lag.time.max.ms": "2000"}
+SOON = {"broker.session.timeout.ms": "6000", "replica.lag.time.max.ms": "6000"}
+"""Sooner than by default, and later than a loaded machine may stand still."""
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +28,15 @@ def cluster() -> Iterator[KafkaCluster]:
         yield running
 
 
-def described(cluster: KafkaCluster, topic: str) -> list[dict[str, Any]]:
-    """Its partitions by `penstock topics describe --json`."""
-    [told] = answer(cluster.bootstrap, "topics", "describe", topic)
-    found: list[dict[str, Any]] = told["partitions"]
-    return found
-
-
 async def isr_is(cluster: KafkaCluster, topic: str, wanted: set[int]) -> list[dict[str, Any]]:
-    """The partitions, once each has these in-sync replicas."""
+    """The partitions by `penstock topics describe --json`, once each has these in-sync replicas."""
 
     async def there() -> list[dict[str, Any]] | None:
-        found = await asyncio.to_thread(described, cluster, topic)
+        told = await asyncio.to_thread(invoked, cluster.bootstrap, "topics", "describe", topic, "--json")
+        if "there is no topic" in told.output:  # of three brokers one may not have heard of a new one yet
+            return None
+        assert told.exit_code == 0, told.output
+        found: list[dict[str, Any]] = json.loads(told.stdout)[0]["partitions"]
         return found if all(set(row["isr"]) == wanted for row in found) else None
 
     result: list[dict[str, Any]] = await until(there, f"the ISR of {topic} is {wanted}")
@@ -84,6 +83,16 @@ def test_replicas_and_isr_when_a_broker_dies(cluster: KafkaCluster, topic_prefix
     )
     assert made.stdout == f"created {topic.name}: 3 partitions, replication 3\n"
 
+    # Any of the brokers may be asked, and each hears of a change in its time.
+    def under_replicated(count: int) -> bool:
+        text = penstock(cluster.bootstrap, "topics", "describe", topic.name).stdout
+        return text.count("(under-replicated)") == count
+
+    def fenced() -> bool:
+        told = answer(cluster.bootstrap, "cluster", "describe")
+        states = {node["id"]: node["fenced"] for node in told["brokers"]}
+        return states == {1: False, 2: True, 3: False} and told["controller"] in (1, 3)
+
     async def main() -> list[int]:
         whole = await isr_is(cluster, topic.name, {1, 2, 3})
         assert [sorted(row["replicas"]) for row in whole] == [[1, 2, 3]] * PARTITIONS
@@ -96,11 +105,8 @@ def test_replicas_and_isr_when_a_broker_dies(cluster: KafkaCluster, topic_prefix
         left = await isr_is(cluster, topic.name, {1, 3})
         assert {row["leader"] for row in left} <= {1, 3}
         assert [sorted(row["replicas"]) for row in left] == [[1, 2, 3]] * PARTITIONS
-        text = penstock(cluster.bootstrap, "topics", "describe", topic.name).stdout
-        assert text.count("(under-replicated)") == PARTITIONS
-        told = answer(cluster.bootstrap, "cluster", "describe")
-        assert {node["id"]: node["fenced"] for node in told["brokers"]} == {1: False, 2: True, 3: False}
-        assert told["controller"] in (1, 3)
+        await until(lambda: asyncio.to_thread(under_replicated, PARTITIONS), "it is told to people")
+        await until(lambda: asyncio.to_thread(fenced), "one broker of three is fenced")
         listed = rows(penstock(cluster.bootstrap, "cluster", "describe").stdout)
         assert [row[4] for row in listed if row[:2] == ["2", "127.0.0.1"]] == ["fenced"]
         await load.more()
@@ -114,9 +120,9 @@ def test_replicas_and_isr_when_a_broker_dies(cluster: KafkaCluster, topic_prefix
 
     acknowledged = asyncio.run(main())
     found = [int(row["value"]) for row in lines(cluster.bootstrap, topic.name, "--from-beginning")]
-    assert len(acknowledged) > 600
+    assert len(acknowledged) >= 600
     assert sorted(found) == acknowledged, "each once, none lost"
-    assert "(under-replicated)" not in penstock(cluster.bootstrap, "topics", "describe", topic.name).stdout
+    asyncio.run(until(lambda: asyncio.to_thread(under_replicated, 0), "every replica is in sync again"))
 
 
 def test_a_frozen_broker_leaves_the_isr_and_comes_back(cluster: KafkaCluster, topic_prefix: str) -> None:
@@ -133,9 +139,12 @@ def test_a_frozen_broker_leaves_the_isr_and_comes_back(cluster: KafkaCluster, to
             async def fenced() -> bool:
                 return frozen not in brokers(int(others[0].split(":")[1]))
 
+            async def left() -> bool:
+                [told] = await asyncio.to_thread(answer, ",".join(others), "topics", "describe", topic_prefix)
+                return set(told["partitions"][0]["isr"]) == {1, 2, 3} - {frozen}
+
             await until(fenced, "the frozen broker is fenced")
-            [told] = await asyncio.to_thread(answer, ",".join(others), "topics", "describe", topic_prefix)
-            assert set(told["partitions"][0]["isr"]) == {1, 2, 3} - {frozen}
+            await until(left, "it has left the ISR")
         finally:
             cluster.resume(frozen)
         await isr_is(cluster, topic_prefix, {1, 2, 3})

@@ -11,20 +11,16 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from penstock.deploy import create_topics
 from penstock.deploy.kafka import KafkaServer, KafkaUnavailable, install, installed, java, prepare, version
+from penstock.pipelines import Topic
 
-ENDS_WITHIN = 20.0  # seconds
+ENDS_WITHIN = 90.0  # seconds
 
 
 async def create_topic(bootstrap: str, topic: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
-    finally:
-        await admin.close()
+    await create_topics(bootstrap, [Topic(topic, key=bytes, value=bytes, partitions=1)])
 
 
 async def produce(bootstrap: str, topic: str, values: Iterable[bytes]) -> None:

@@ -37,7 +37,7 @@ def test_records_outlive_a_crash_of_the_broker(tmp_path: Path) -> None:
         assert server.zookeeper.pid == zookeeper, "it goes on alone"
         server.start()
         assert server.pid != killed
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 150
         while not _knows(server.bootstrap, "numbers"):  # its controller tells it of the topics, a moment after it is up
             assert time.monotonic() < deadline
         assert [row["value"] for row in lines(server.bootstrap, "numbers", "--from-beginning")] == [

@@ -15,8 +15,8 @@ from tests.chaos.load import Load
 
 FROZEN = 12.0
 """Seconds; less than any request's timeout, so that the checkpoint under way takes so long."""
-SOON = 25.0
-"""Seconds: far more than the 2 s that a worker pauses at most, and far less than four times such a checkpoint."""
+SOON = 40.0
+"""Seconds: far more than the 2 s that a worker pauses at most, and less than four times such a checkpoint."""
 
 
 def test_a_checkpoint_that_waited_for_a_broker_is_no_measure_for_the_next(topic_prefix: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from penstock.pipelines.compiling import compile_group
 from tests.broker.brokers import Server
 from tests.broker.counting import PARTITIONS, Counting
 from tests.broker.recovering import COUNT, Workers, kill, numbered
-from tests.broker.running import produce, read, until
+from tests.broker.running import LIMIT, produce, read, until
 from tests.chaos import brokers
 from tests.chaos.workers import small_disk
 
@@ -95,12 +95,12 @@ async def ends(broker: str, topic: str) -> dict[int, int]:
 def abort_at_the_end(broker: str, topic: str, partition: int) -> None:
     """Records of a transaction that is aborted, and its marker."""
     producer = TransactionalProducer({"bootstrap.servers": broker, "transactional.id": f"{topic}-aborted"})
-    producer.init_transactions(30)
+    producer.init_transactions(90)
     producer.begin_transaction()
     for n in range(10):
         producer.produce(topic, b"no row", b"key-%d" % n, partition=partition)
-    producer.flush(30)
-    producer.abort_transaction(30)
+    producer.flush(90)
+    producer.abort_transaction(90)
 
 
 def test_a_changelog_that_ends_in_nothing_readable(workers: Workers) -> None:
@@ -178,11 +178,11 @@ def test_a_full_disk_is_told_and_nothing_is_lost(local: Workers, room: Path) -> 
             junk = room / "junk"
             fill(junk)
             await produce(local.broker, local.counting.source, numbered(200_000, COUNT))
-            assert await asyncio.to_thread(worker.wait, 60) == 1
+            assert await asyncio.to_thread(worker.wait, LIMIT) == 1
         told = r"stopped: .*/tables/\w+-\d: RocksDB says: .*No space left.* The disk is full: make room"
         assert re.search(told, local.log("first")), local.log("first")[-2000:]
         with local.start("still full") as worker:
-            assert await asyncio.to_thread(worker.wait, 60) == 1
+            assert await asyncio.to_thread(worker.wait, LIMIT) == 1
         assert "No space left" in local.log("still full")
         junk.unlink()
         with local.start("second"):
@@ -201,7 +201,7 @@ def test_a_read_only_folder_is_told(local: Workers, room: Path, before: bool) ->
                 await local.caught_up()
         remount(room, "ro")
         with local.start("second") as worker:
-            assert await asyncio.to_thread(worker.wait, 60) == 1
+            assert await asyncio.to_thread(worker.wait, LIMIT) == 1
         log = local.log("second")
         assert re.search(rf"{re.escape(str(room))}.*Read-only file system.*--data", log), log[-2000:]
         remount(room, "rw")

@@ -78,4 +78,4 @@ def fill(broker: str, topic: str, came: list[list[tuple[str, int]]]) -> None:
     for partition, some in enumerate(came):
         for user, stamp in some:
             producer.produce(topic, user.encode(), b"k", partition, timestamp=stamp)
-        assert producer.flush(30) == 0
+        assert producer.flush(90) == 0

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.deploy import BrokerServer, KafkaServer, Slot, Supervisor
 from tests.broker.counting import Counting, Number
-from tests.broker.running import PENSTOCK, finish, process, produce, read, until
+from tests.broker.running import PENSTOCK, SESSION, finish, keep_members, process, produce, read, until
 
 
 @pytest.fixture(params=["embedded", "kafka"])
@@ -36,6 +36,7 @@ class Copies:
     """Supervised workers of the group `copy`."""
 
     def __init__(self, counting: Counting, module: str, broker: str, folder: Path, workers: int) -> None:
+        keep_members(Path(module))
         self.counting, self.broker, self.log = counting, broker, folder / "log"
         self.out = self.log.open("wb")
         slots = [Slot("copy", n) for n in range(workers)]
@@ -115,7 +116,7 @@ def test_a_worker_that_stops_for_good_gives_its_place_up(
             stopped = asyncio.get_running_loop().time()
             pid.send_signal(signal.SIGTERM)
             await until(copies.told("0", [*before["0"], 4]), "the other one has all partitions")
-            assert asyncio.get_running_loop().time() - stopped < 8  # long before its session ends, after 10 s
+            assert asyncio.get_running_loop().time() - stopped < SESSION - 10  # before its session ends
             await copies.send(100)
             await until(copies.all_read, "all is copied, once")
         finally:

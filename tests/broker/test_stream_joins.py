@@ -67,7 +67,7 @@ def test_each_pair_comes_out_once_and_each_without_one_alone(server: object, top
         await produce(broker, joined.rights, rights(first, last))
 
     async def main() -> None:
-        await create_topics(broker, [joined.pairs])
+        await create_topics(broker, [joined.lefts, joined.rights, joined.pairs])
         everything = expected(lefts(0, 3000), rights(0, 3000))
         alone = sum("None" in value for value, _ in everything)
         assert 100 < alone < len(everything) - 100

@@ -16,7 +16,7 @@ from penstock.pipelines import Topic
 from tests.broker.brokers import EMBEDDED
 from tests.broker.cli import answer, penstock
 from tests.broker.kinds import PARTITIONS, Kinds
-from tests.broker.running import PENSTOCK, process, produce, read, until
+from tests.broker.running import LIMIT, PENSTOCK, process, produce, read, until
 
 pytestmark = pytest.mark.parametrize("server", [EMBEDDED])
 
@@ -111,7 +111,7 @@ def test_a_table_read_straight_from_its_topic(workers: Workers) -> None:
                 found = await workers.results(turn * count)
                 assert found == {f"k{n}": f"{turn}:{'b' if n < 100 else 'a'}{n}" for n in range(count)}
                 worker.terminate()
-                assert worker.wait(30) == 0
+                assert worker.wait(LIMIT) == 0
             if turn == 2:
                 shutil.rmtree(workers.folder / "data")
         assert re.search(r"read [1-9]\d* records into tables", workers.log("without-disk"))
@@ -150,7 +150,7 @@ def test_two_workers_share_it_and_one_is_killed(workers: Workers) -> None:
             found = await workers.results(2 * count)
             assert {k: v[2] for k, v in found.items() if not v.startswith("2:")} == {}
             second.terminate()
-            assert second.wait(30) == 0
+            assert second.wait(LIMIT) == 0
 
     asyncio.run(main())
 
@@ -163,7 +163,7 @@ def test_a_topic_that_the_broker_does_not_compact_is_refused(workers: Workers) -
         await produce(workers.broker, plain, names(3, "a"))
         await produce(workers.broker, kinds.numbers, [])
         with workers.start("refused", "straight") as worker:
-            assert worker.wait(60) == 1
+            assert worker.wait(LIMIT) == 1
         assert re.search(r"a table is read straight from it, .* its cleanup.policy is 'delete'", workers.log("refused"))
 
     asyncio.run(main())
@@ -202,7 +202,7 @@ def test_a_global_table(workers: Workers) -> None:
                 first.kill()
                 first.wait()
                 second.terminate()
-                assert second.wait(30) == 0
+                assert second.wait(LIMIT) == 0
         assert "global tables are filled: 6 records" in workers.log("two")
         assert await workers.rows("carriers") == {f"c{n}": f"b{n}" for n in range(6)}
         await produce(workers.broker, kinds.carriers, carriers("c"))
@@ -226,11 +226,11 @@ def test_an_undecodable_record_of_a_global_table_stops_its_workers(workers: Work
         with workers.start("stopped", "everywhere") as worker:
             await workers.ready("stopped")
             await produce(workers.broker, raw, [("c1", b"\xff", 0)])
-            assert worker.wait(60) == 1
+            assert worker.wait(LIMIT) == 1
         told = r"carriers\[\d\]@0: .*everywhere: global_table 'carriers': the value does not decode as str"
         assert re.search(told, workers.log("stopped"))
         with workers.start("at-start", "everywhere") as worker:
-            assert worker.wait(60) == 1
+            assert worker.wait(LIMIT) == 1
         assert re.search(told, workers.log("at-start"))
 
     asyncio.run(main())
@@ -258,7 +258,7 @@ def test_rows_that_expire(workers: Workers) -> None:
                 f"k{n}" for n in range(1000)
             }
             worker.terminate()
-            assert worker.wait(30) == 0
+            assert worker.wait(LIMIT) == 0
         shutil.rmtree(workers.folder / "data")
         # All of the first half is absent from here on, on a disk that was restored; the clock moves in each partition.
         await produce(workers.broker, kinds.numbers, records(start + hour, 100))
@@ -267,7 +267,7 @@ def test_rows_that_expire(workers: Workers) -> None:
             assert {k for k, v in found.items() if v == "3"} == {f"k{n}" for n in range(100)}
             await workers.until_rows("totals", lambda rows: rows.keys() == {f"k{n}" for n in range(1000)})
             worker.terminate()
-            assert worker.wait(30) == 0
+            assert worker.wait(LIMIT) == 0
         assert [row["differences"] for row in await workers.ask("tables", "verify", workers.module, *args)] == [0] * 3
         changelog: Topic[str, int] = Topic(f"{kinds.pipeline.name}.expiring-totals-changelog", key=str, value=int)
         newest = {record.key: record.value for record in await read(workers.broker, changelog)}

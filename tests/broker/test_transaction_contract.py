@@ -147,7 +147,7 @@ def run(place: Open, body: Callable[[Place], Any]) -> None:
 
     async def main() -> None:
         async with place() as found:
-            await asyncio.wait_for(body(found), 60)
+            await asyncio.wait_for(body(found), 200)
 
     asyncio.run(main())
 
@@ -161,7 +161,7 @@ def emit(place: Place, *values: bytes) -> None:
 async def seen(at: Place, topic: Topic[bytes, bytes], count: int) -> list[tuple[bytes, bytes | None]]:
     """The committed records, once there are so many: Kafka answers a commit before readers see it."""
     found: list[tuple[bytes, bytes | None]] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while len(found) < count:
             found = await at.visible(topic)
     return found

@@ -51,7 +51,7 @@ def test_windows_close_once_and_right_whatever_befalls_the_workers(
         return found
 
     async def main() -> None:
-        await create_topics(broker, [windows.counts, windows.sessions])
+        await create_topics(broker, [windows.clicks, windows.counts, windows.sessions])
         first, second, third = clicks(0, 2000), clicks(2000, 4000), clicks(4000, 6000)
         with process(*worker("0"), log=tmp_path / "first") as running:
             await produce(broker, windows.clicks, first)

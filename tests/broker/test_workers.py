@@ -17,7 +17,7 @@ from penstock.pipelines.compiling import compile_group
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStores
 from tests.broker.counting import PARTITIONS, Counting, Number, Tally, key_of
-from tests.broker.running import PENSTOCK, ROOT, alive, children, finish, process, produce, read, until
+from tests.broker.running import LIMIT, PENSTOCK, ROOT, alive, children, finish, process, produce, read, until
 
 
 def numbered(count: int, start: int = 0) -> list[tuple[str, Number, int]]:
@@ -205,7 +205,7 @@ def test_faust_runs_a_group_by_its_own_command(
 
             await until(copied, "everything was copied")
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(20) == 0
+            assert worker.wait(LIMIT) == 0
 
     asyncio.run(main())
     agents = finish(*command, "agents", **environment)
