@@ -10,7 +10,6 @@ batches for a broker go alone, further ones beside each other, and offsets behin
 import asyncio
 import enum
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from aiokafka import errors
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
+from penstock.agents.kafka.asking import MAX_BLOCK_MS, Asking
 from penstock.agents.kafka.lanes import Address, Batch, Sent
 from penstock.agents.kafka.producer import BatchProducer
 from penstock.agents.kafka.protocol import FENCED_PRODUCER, FencedInstanceId, TransactionAbortable
@@ -73,15 +73,26 @@ class TransactionalProducer(BatchProducer):
         servers, settings: as for BatchProducer.
         transactional_id: unique per worker and the same after its restart.
         transaction_timeout_ms: the broker aborts a transaction that is older. Default: Kafka's own.
+        max_block_ms: for how long a coordinator is asked that does not answer, or has another reason each time not to
+            do what it is asked. Then nothing more can be done with this producer: nobody knows what became of its
+            transaction, which the broker aborts in time, or a producer that starts under the same id. Default: that of
+            Kafka's Java client.
     """
 
     transactional_id: str
 
     def __init__(
-        self, servers: list[str], transactional_id: str, *, transaction_timeout_ms: int = 60_000, **settings: Any
+        self,
+        servers: list[str],
+        transactional_id: str,
+        *,
+        transaction_timeout_ms: int = 60_000,
+        max_block_ms: int = MAX_BLOCK_MS,
+        **settings: Any,
     ) -> None:
         super().__init__(servers, **settings)
         self.transactional_id, self._transaction_timeout_ms = transactional_id, transaction_timeout_ms
+        self._max_block_ms = max_block_ms
         self._state = _State.READY
         self._reason: Exception | None = None
         self._partitions: set[Address] = set()
@@ -92,21 +103,23 @@ class TransactionalProducer(BatchProducer):
     async def _identify(self) -> None:
         """Get the id's producer id and a new epoch, which fences every producer that had it before."""
         request = InitProducerIdRequest(self.transactional_id, self._transaction_timeout_ms)
-        wait = SOONEST
+        wait, asking = SOONEST, self._asking("InitProducerId")
         while True:
-            node = await self._coordinator(CoordinationType.TRANSACTION, self.transactional_id)
+            node = await self._coordinator(CoordinationType.TRANSACTION, self.transactional_id, asking)
             try:
                 answer = await self.client.send(node, request, group=ConnectionGroup.COORDINATION)
             except errors.KafkaError as exc:
                 if not exc.retriable:
                     raise
+                asking.again(repr(exc))
                 self._coordinators.clear()
                 await asyncio.sleep(self._backoff)
                 continue
             if not answer.error_code:
                 self._id, self._epoch = answer.producer_id, answer.producer_epoch
                 return
-            wait = await self._verdict([(self.transactional_id, answer.error_code)], CoordinationType.TRANSACTION, wait)
+            codes = [(self.transactional_id, answer.error_code)]
+            wait = await self._verdict(codes, CoordinationType.TRANSACTION, wait, asking)
 
     async def stop(self) -> None:
         """See `BatchProducer.stop`. A transaction that is open is aborted, if that can be done soon."""
@@ -140,6 +153,8 @@ class TransactionalProducer(BatchProducer):
             TopicAuthorizationFailedError, UnknownTopicOrPartitionError: and the like: the transaction can only be
                 aborted.
             ProducerFenced: see `begin_transaction`.
+            KafkaTimeoutError: the coordinator did not grant it within `max_block_ms`. Nothing more can be done with
+                this producer.
         """
         self._require_open()
         new = set(partitions) - self._partitions
@@ -192,6 +207,7 @@ class TransactionalProducer(BatchProducer):
             FENCED: One of these: the member has lost its partitions. Call `abort_transaction` and drop what is staged;
                 the producer can begin the next transaction.
             ProducerFenced: Another producer has the transactional id. Nothing more can be done with this one.
+            KafkaTimeoutError: see `enlist`.
             ValueError: No membership. A broker does not check offsets without one.
         """
         if generation < 0 or not member_id:
@@ -207,6 +223,7 @@ class TransactionalProducer(BatchProducer):
 
         Raises:
             KafkaError: What was refused: the transaction can only be aborted. Or as `send_offsets` raised.
+            KafkaTimeoutError: The coordinator did not say that it is committed, see `enlist`: it may be.
         """
         self._require_open()
         await self._settled()
@@ -218,8 +235,8 @@ class TransactionalProducer(BatchProducer):
         the end.
 
         Raises:
-            KafkaTimeoutError: it was not answered within the transaction's timeout. Nothing more can be done with this
-                producer.
+            KafkaTimeoutError: it was not answered within the transaction's timeout, or the coordinator did not say that
+                the transaction is aborted, see `enlist`. Nothing more can be done with this producer.
         """
         self._usable()
         if self._state is _State.READY:
@@ -293,12 +310,13 @@ class TransactionalProducer(BatchProducer):
             KafkaError: what it said that is not to be waited out.
         """
         left, wait = list(requests), SOONEST
-        deadline = time.monotonic() + self._timeout_ms / 1000
+        asking = self._asking(", ".join(type(request).__name__ for request in requests))
         while left:
             self._usable()
-            node = await self._coordinator(kind, key)
+            node = await self._coordinator(kind, key, asking)
             connection = self.client.connected(node, ConnectionGroup.COORDINATION)
             if connection is None:
+                asking.again("its connection has ended", usual=True)
                 self._coordinators.pop(kind, None)
                 continue
             codes: Codes = []
@@ -319,25 +337,30 @@ class TransactionalProducer(BatchProducer):
                         answer.exception()  # retrieved
                 if isinstance(exc, errors.KafkaError) and not exc.retriable:
                     raise
-                log.warning("%s: the coordinator did not answer, asking again: %r", self.transactional_id, exc)
+                asking.again(f"the coordinator did not answer: {exc!r}")
                 self._coordinators.pop(kind, None)
                 await asyncio.sleep(self._backoff)
             if codes:
-                wait = await self._verdict(codes, kind, wait, late=time.monotonic() > deadline)
+                wait = await self._verdict(codes, kind, wait, asking)
 
-    async def _verdict(self, codes: Codes, kind: CoordinationType, wait: float, *, late: bool = False) -> float:
+    def _asking(self, what: str) -> Asking:
+        return Asking(f"{self.transactional_id}: {what}", self._max_block_ms / 1000, self._fail)
+
+    async def _verdict(self, codes: Codes, kind: CoordinationType, wait: float, asking: Asking) -> float:
         """Wait before a coordinator is asked again, or raise what it said. A topic that it does not know may be one
         that it has not heard of yet, unless it is late.
 
         Returns:
             Seconds to wait where it says the same again.
         """
-        pause = 0.0
+        pause, late = 0.0, asking.seconds > self._timeout_ms / 1000
         for what, code in codes:
             error = errors.for_code(code)
             if error is errors.ConcurrentTransactions:
+                asking.again("the transaction before has not ended yet", usual=True)
                 pause = max(pause, wait)
             elif error.retriable and (error not in _ABORTABLE or not late):
+                asking.again(f"{what}: {error.__name__}", usual=True)
                 if error in _MOVED:
                     self._coordinators.pop(kind, None)
                 pause = max(pause, self._backoff)
@@ -355,7 +378,7 @@ class TransactionalProducer(BatchProducer):
         self._fail(errors.ProducerFenced(told) if error in FENCED_PRODUCER else error(told))
         self._usable()
 
-    async def _coordinator(self, kind: CoordinationType, key: str) -> int:
+    async def _coordinator(self, kind: CoordinationType, key: str, asking: Asking) -> int:
         """The node that coordinates transactions or the group, with a connection to it."""
         while (node := self._coordinators.get(kind)) is None:
             try:
@@ -363,9 +386,11 @@ class TransactionalProducer(BatchProducer):
                 if await self.client.ready(found, group=ConnectionGroup.COORDINATION):
                     self._coordinators[kind] = found
                     continue
+                why = f"broker {found}, its coordinator, takes no connection"
             except errors.KafkaError as exc:
                 if not exc.retriable:
                     self._raise(type(exc), key)
-                log.warning("%s: its coordinator is not known yet: %r", self.transactional_id, exc)
+                why = f"its coordinator is not known: {exc!r}"
+            asking.again(why)
             await asyncio.gather(self.client.force_metadata_update(), asyncio.sleep(self._backoff))
         return node

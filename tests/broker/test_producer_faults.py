@@ -23,7 +23,7 @@ from tests.broker.brokers import EMBEDDED, KAFKA
 from tests.chaos.brokers import Brokers, running
 from tests.chaos.proxy import Proxy
 
-LIMIT = 20.0
+LIMIT = 200.0
 PARTITIONS = 3
 TIMEOUT_MS = 1000
 
@@ -71,7 +71,7 @@ async def read(bootstrap: str, topic: str) -> dict[int, list[bytes | None]]:
         ends = await reader.high_watermarks(tps)
         await reader.begin(dict.fromkeys(tps, 0))
         while any((reader.position(tp) or 0) < end for tp, end in ends.items()):
-            batches = await reader.fetch(None, 20.0)
+            batches = await reader.fetch(None, 90.0)
             assert batches, "the end of the log was not reached"
             for tp, batch in batches.items():
                 found[tp.partition] += batch.values
@@ -215,7 +215,7 @@ def test_an_abort_that_cannot_end_says_so(server: str) -> None:
         with BrokerServer() as broker:
             await create_topics(broker.bootstrap, [Topic("t", key=bytes, value=bytes, partitions=PARTITIONS)])
             producer = TransactionalProducer(
-                [broker.bootstrap], "t", transaction_timeout_ms=1500, request_timeout_ms=300, retry_backoff_ms=10
+                [broker.bootstrap], "t", transaction_timeout_ms=6000, request_timeout_ms=1000, retry_backoff_ms=10
             )
             async with producer:
                 producer.begin_transaction()
@@ -227,13 +227,49 @@ def test_an_abort_that_cannot_end_says_so(server: str) -> None:
                 assert broker.pid is not None
                 os.kill(broker.pid, signal.SIGSTOP)
                 (sent,) = producer.send(writer.take())
-                with pytest.raises(errors.KafkaTimeoutError, match=r"t\[0\].*1500 ms"):
+                with pytest.raises(errors.KafkaTimeoutError, match=r"t\[0\].*6000 ms"):
                     await producer.abort_transaction()
                 with pytest.raises(errors.KafkaTimeoutError):
                     await sent.written
                 with pytest.raises(errors.KafkaTimeoutError):
                     producer.begin_transaction()
                 os.kill(broker.pid, signal.SIGCONT)
+
+    run(main())
+
+
+@pytest.mark.parametrize("server", [EMBEDDED])
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_a_coordinator_that_is_away_is_asked_for_a_time(
+    server: str, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then it is an error, and not for ever; meanwhile a line says so, and not one for each try."""
+
+    async def main() -> None:
+        with BrokerServer() as broker:
+            await create_topics(broker.bootstrap, [Topic("t", key=bytes, value=bytes, partitions=PARTITIONS)])
+            settings: Any = {"request_timeout_ms": TIMEOUT_MS, "retry_backoff_ms": 10}
+            producer = TransactionalProducer([broker.bootstrap], "t", max_block_ms=2_000, **settings)
+            async with producer:
+                producer.begin_transaction()
+                writer = BatchWriter(transactional=True)
+                writer.append_rows("t", 0, [None], [b"v"], [1])
+                (sent,) = await producer.send_all(writer.take())
+                await sent.written
+                broker.kill()
+                over = producer.commit_transaction if end == "commit" else producer.abort_transaction
+                with pytest.raises(errors.KafkaTimeoutError, match=r"t: EndTxn: not within 2 s, and at last: "):
+                    await over()
+                with pytest.raises(errors.KafkaTimeoutError):
+                    producer.begin_transaction()
+            told = [record.getMessage() for record in caplog.records if "EndTxn" in record.getMessage()]
+            assert len(told) == 1
+            assert told[0].startswith("t: EndTxn: asking again, after ")
+            broker.start()
+            async with TransactionalProducer([broker.bootstrap], "t") as successor:
+                successor.begin_transaction()
+                await successor.abort_transaction()
+            assert (await read(broker.bootstrap, "t"))[0] == []
 
     run(main())
 
