@@ -67,13 +67,13 @@ def test_another_rebalance_half_way_through_a_recovery(topic_prefix: str, tmp_pa
 
 
 async def grow(workers: Workers) -> None:
-    """20 MB more into the changelog."""
+    """40 MB more into the changelog: a minute through the slow network, in which another worker has time to start."""
     spec = compile_group(workers.counting.pipeline.topology, "count")
     table = next(table for table in spec.tables if table.name == "tally")
     changelog: Topic[Any, Any] = Topic(spec.changelog(table), key=str, value=bytes)
     row = (await read(workers.broker, changelog))[0].value
     async with Producer(workers.broker) as producer:
-        async for _ in producer.send_all(changelog, ((f"key-{n}-{'x' * 60}", row, 0) for n in range(200_000))):
+        async for _ in producer.send_all(changelog, ((f"key-{n}-{'x' * 60}", row, 0) for n in range(400_000))):
             pass
 
 

@@ -28,7 +28,7 @@ class Windows:
         self.counts = Topic(f"{prefix}-counts", key=Windowed[str], value=int, retention=FOREVER)
         self.sessions = Topic(f"{prefix}-sessions", key=Windowed[str], value=int, retention=FOREVER)
         group = self.pipeline.group("g")
-        clock = Watermark(idle=timedelta(seconds=3))
+        clock = Watermark(idle=timedelta(seconds=10))  # longer than the test's producer may be held up
         clicks = group.stream(self.clicks, clock=clock).group_by("by-name", name)
         clicks.window(Tumbling(timedelta(milliseconds=SIZE))).count("counts", emit=OnClose()).to(self.counts)
         clicks.window(Session(timedelta(milliseconds=GAP))).count("visits", emit=OnClose()).to(self.sessions)
