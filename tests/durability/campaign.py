@@ -14,7 +14,7 @@ from tests.durability import checks, load, with_aiokafka, with_librdkafka
 from tests.durability.checks import Row
 from tests.durability.server import FaultyServer
 
-_SURE = 20.0  # seconds by which a write comes, under load
+_SURE = 60.0  # seconds by which a write comes, under load
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Campaign:
             slow = [actor for actor in self._actors if type(actor) is with_librdkafka.Processor]
             for actor in self._actors:
                 if actor not in slow:
-                    actor.join(45)
+                    actor.join(90)
             for actor in slow:
                 actor.wait(10)
             server.kill()  # once more: what was acknowledged last has had no time to settle
@@ -153,7 +153,7 @@ class Campaign:
                 or any(actor.problems for actor in self._actors)  # one that is gone does not go on: told at the end
                 or all(now.done > then for now, then in zip(self._quick, before, strict=True))
             ),
-            60,
+            120,
             "every client goes on",
         )
 
@@ -200,7 +200,7 @@ class Campaign:
         admin = self._admin
         there = {
             name
-            for name in AdminClient({"bootstrap.servers": address, **load.PATIENT}).list_topics(timeout=10).topics
+            for name in AdminClient({"bootstrap.servers": address, **load.PATIENT}).list_topics(timeout=60).topics
             if "made" in name
         }
         found = [f"topic {name} was created, and is not there" for name in admin.there - there]
@@ -223,10 +223,10 @@ def read(address: str, topic: str, partition: int) -> list[Row]:
         }
     )
     place = TopicPartition(topic, partition)
-    first, _ = consumer.get_watermark_offsets(place, timeout=20)
+    first, _ = consumer.get_watermark_offsets(place, timeout=60)
     consumer.assign([TopicPartition(topic, partition, first)])
     rows: list[Row] = []
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     try:
         while time.monotonic() < deadline:
             for message in consumer.consume(1000, 0.05):
@@ -244,6 +244,6 @@ def read(address: str, topic: str, partition: int) -> list[Row]:
 def committed(address: str, group: str) -> dict[int, int]:
     """A group's committed offsets of the input topic."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": group, **load.PATIENT})
-    places = consumer.committed([TopicPartition(load.ORDERED, partition) for partition in range(3)], timeout=20)
+    places = consumer.committed([TopicPartition(load.ORDERED, partition) for partition in range(3)], timeout=60)
     consumer.close()
     return {each.partition: max(each.offset, 0) for each in places}

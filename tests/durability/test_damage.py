@@ -127,9 +127,9 @@ def test_the_other_partitions_go_on(tmp_path: Path) -> None:
         assert "t-0 is offline: " in server.log.read_text()
         assert "damaged at byte 0" in server.log.read_text()
         command = [sys.executable, "-m", "penstock.deploy.broker", "--data", str(tmp_path), "--repair"]
-        refused = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=150)
         assert (refused.returncode, "uses" in refused.stderr) == (1, True), "not while a broker runs"
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
     assert done.returncode == 0, done.stderr
     assert "from offset 0 to 0" in done.stdout
     with BrokerServer(tmp_path) as server, Wire(server.bootstrap) as wire:

@@ -10,6 +10,7 @@ from tests.durability.campaign import Campaign
 from tests.durability.checks import Row
 
 KILLS = 6
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_kills_lose_nothing(tmp_path: Path) -> None:

@@ -52,10 +52,10 @@ def failed(tmp_path: Path, fsync: str, seed: int, *, held: bool = False) -> tupl
             thread.start()
         committer.start()
         processor.start()
-        load.await_true(lambda: processor.done > 5 + rng.randrange(20) and committer.done > 5, 40, "there is load")
+        load.await_true(lambda: processor.done > 5 + rng.randrange(20) and committer.done > 5, 150, "there is load")
         if held:
             syncs.with_suffix(".hold").touch()
-            load.await_true(syncs.with_suffix(".held").exists, 40, "records are on their way to the disk")
+            load.await_true(syncs.with_suffix(".held").exists, 150, "records are on their way to the disk")
         server.kill()
         acknowledged, sure = [dict(each) for each in told], list(processor.committed)
         committed.update(committer.told)

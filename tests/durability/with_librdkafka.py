@@ -46,7 +46,7 @@ class Sender(Actor):
                     producer.produce(self.topic, value, key, self.partition, on_delivery=self._told(number))
                     number += 1
             producer.poll(0.005)
-        if producer.flush(20):
+        if producer.flush(80):
             self.problems.append(f"{self.topic}: not all was delivered")
 
     def _told(self, number: int) -> Callable[[Any, Any], None]:
