@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.closed_windows import PARTITIONS, PARTS, run
 
-pytestmark = pytest.mark.timeout(300)  # the broker looks each 10 s for what there is to compact
+pytestmark = pytest.mark.timeout(600)  # the broker looks each 10 s for what there is to compact
 WINDOWS, KEYS = 20_000, 5_000
 
 

@@ -29,7 +29,7 @@ def parent() -> Iterator[subprocess.Popen[bytes]]:
         assert process.stdout.readline() == b"ready\n"
         yield process
         process.stdin.close()
-        process.wait(20)
+        process.wait(90)
 
 
 def test_children_belong_to_a_process(parent: subprocess.Popen[bytes]) -> None:
@@ -40,7 +40,7 @@ def test_children_belong_to_a_process(parent: subprocess.Popen[bytes]) -> None:
 
 def test_a_process_that_ended_has_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait(20)
+    process.wait(90)
     assert cpu_seconds(process.pid) == 0
     assert peak_mb(process.pid) == 0
 
@@ -52,4 +52,4 @@ def test_the_machine_is_at_least_as_busy_as_this_process() -> None:
         pass
     spent = cpu_seconds(os.getpid()) - own
     assert spent >= 0.25
-    assert busy_seconds() - before >= spent - 0.05  # each is a multiple of 10 ms
+    assert busy_seconds() - before >= spent - 0.1  # each is counted by ticks of its own

@@ -13,7 +13,7 @@ from benchmarks.runs import Run
 from benchmarks.workloads import WORKLOADS
 from penstock.deploy import BrokerServer
 
-pytestmark = pytest.mark.timeout(600)  # the first test has all the runs in it
+pytestmark = pytest.mark.timeout(1200)  # the first test has all the runs in it
 
 RECORDS = 2_000
 AT_ONCE = 4

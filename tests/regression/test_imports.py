@@ -52,7 +52,7 @@ print(json.dumps({
 def imported(module: str, folder: Path = ROOT) -> dict[str, Any]:
     """What importing a module of a folder did, in a process of its own."""
     command = [sys.executable, "-c", PROBE, module]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     result: dict[str, Any] = json.loads(done.stdout)

@@ -35,7 +35,7 @@ def test_the_page_runs_as_it_stands_there(broker: str) -> None:
             exec(compile(text, "docs/kafka.md", "exec"), scope)
             told.append(scope)
         elif COMPLETION not in text:
-            done = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(["bash", "-euc", text], capture_output=True, text=True, timeout=250, check=False)
             assert done.returncode == 0, text + done.stdout + done.stderr
             told.append({"text": done.stdout})
     [producing] = [scope for scope in told if "delivered" in scope]
@@ -55,7 +55,7 @@ def complete(words: str) -> list[str]:
         ["bash", "-c", script + 'printf "%s\\n" "${COMPREPLY[@]}"'],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=True,
     )
     return done.stdout.split()

@@ -86,7 +86,7 @@ def test_a_broken_pipeline_can_be_drawn(tmp_path: Path) -> None:
 
 def penstock(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "penstock.deploy.cli", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, check=False)
 
 
 @pytest.fixture

@@ -39,13 +39,18 @@ def test_the_main_help_imports_no_command() -> None:
         assert any(line.startswith(f"  {noun} ") for line in done.stdout.splitlines()), noun
 
 
-def test_it_starts_in_under_three_tenths_of_a_second() -> None:
-    """Of processor time, the best of five: what else the machine does is not counted."""
-    command = [str(Path(sys.executable).with_name("penstock")), "topics", "--help"]
+def processor_seconds(*command: str) -> float:
+    """The best of five: what else the machine does is not counted."""
     taken = []
     for _ in range(5):
         before = os.times()
         subprocess.run(command, capture_output=True, check=True)
         after = os.times()
         taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    assert min(taken) < 0.3
+    return min(taken)
+
+
+def test_it_starts_in_under_three_tenths_of_a_second() -> None:
+    """Of processor time; on a slow machine, in four times what an import of click takes."""
+    bare = processor_seconds(sys.executable, "-c", "import click")
+    assert processor_seconds(str(Path(sys.executable).with_name("penstock")), "topics", "--help") < max(0.3, 4 * bare)

@@ -17,7 +17,7 @@ from penstock.pipelines import Pipeline, Topic
 from penstock.tables.store import StoreError
 
 CHANGELOG = "p.g-rows-changelog"
-DEADLINE = 20.0  # s
+DEADLINE = 90.0  # s
 
 
 class Gate:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from penstock.agents.kafka.connection import SCRATCH_BYTES, FramedConnection, Frames
 from penstock.agents.kafka.requests import Buffer, WireRequest
 
-LIMIT = 15.0
+LIMIT = 90.0
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,

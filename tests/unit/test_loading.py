@@ -159,7 +159,7 @@ def test_what_was_filled_is_compacted_and_can_be_written_at_once(
     assert len(files(store)) == 50
     store.settle()
     store.write([(b"a", b"1")], 51)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while len(files(store)) > 10:
         assert time.monotonic() < deadline, files(store)
         time.sleep(0.01)

@@ -18,7 +18,7 @@ from penstock.agents.kafka.producer import BatchProducer
 from penstock.agents.kafka.wire import HEADER
 from penstock.agents.kafka.writer import BatchWriter
 
-LIMIT = 10.0
+LIMIT = 90.0
 DUPLICATE, OUT_OF_ORDER, NOT_LEADER, NOT_ENOUGH, NOT_ENOUGH_AFTER = 46, 45, 6, 19, 20
 
 

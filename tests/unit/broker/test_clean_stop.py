@@ -157,7 +157,7 @@ class TestBroker:
         for number in range(first, first + count):
             failed = lambda error, _: lost.append(error) if error else None  # noqa: E731
             producer.produce("t", b"%d" % number, partition=number % 3, on_delivery=failed)
-        assert producer.flush(20) == 0
+        assert producer.flush(90) == 0
         assert lost == []
 
     def read(self, bootstrap: str) -> list[int]:

@@ -17,7 +17,7 @@ _MEGABYTES_BETWEEN = 20  # between two rounds, of which each has 60 in half requ
 
 def connect(bootstrap: str) -> socket.socket:
     host, port = bootstrap.rsplit(":", 1)
-    return socket.create_connection((host, int(port)), timeout=20)
+    return socket.create_connection((host, int(port)), timeout=90)
 
 
 def answered(connection: socket.socket) -> bool:
@@ -36,7 +36,7 @@ def megabytes(pid: int) -> float:
 
 def closes_all_but(kept: int, pid: int, probe: socket.socket) -> bool:
     """Whether the broker comes down to so many descriptors. Each request it answers has its loop go round once more."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while descriptors(pid) > kept and time.monotonic() < deadline:
         assert answered(probe)
     return descriptors(pid) <= kept
@@ -83,7 +83,7 @@ def test_it_stops_cleanly_under_them(tmp_path: Path) -> None:
             connection.sendall(_API_VERSIONS[:7])
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25  # and not at the end of the server's patience
         assert (tmp_path / clean_stop.FILE).exists()
         log = (tmp_path / "broker.log").read_text()
         assert "Traceback" not in log

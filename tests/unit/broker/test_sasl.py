@@ -21,7 +21,7 @@ from penstock.deploy.broker.security.credentials import add_user
 from penstock.deploy.broker.security.sasl import AUTHENTICATE_SECONDS, LARGEST_UNAUTHENTICATED, REFUSED_AFTER
 from tests.unit.broker.defects import none_logged
 
-LIMIT = 20.0
+LIMIT = 90.0
 
 
 class Peer:
