@@ -61,7 +61,7 @@ def shop(source: str = "bids", step: str = "by-item", partitions: int = 2) -> Pi
 
 TEXT = """\
 pipeline shop  [{fingerprint}]
-  topic bids: str -> Bid, 2 partitions, retention.ms=-1
+  topic bids: str -> Bid, 2 partitions, retention.ms=-1, segment.ms=3153600000000
   topic expensive: str -> Bid
   topic names: str -> str, cleanup.policy=compact
   topic summaries: str -> Summary
@@ -155,7 +155,7 @@ def test_json_is_the_whole_description() -> None:
         "key": "str",
         "value": "Bid",
         "partitions": 2,
-        "config": {"retention.ms": "-1"},
+        "config": {"retention.ms": "-1", "segment.ms": "3153600000000"},
     }
     items, alerts = read["groups"]
     assert items["id"] == "shop.items"
@@ -220,7 +220,7 @@ def test_policies_for_failing_records_are_told() -> None:
         text(told).partition("]\n")[2]
         == """\
   topic bids: str -> Bid, 2 partitions
-  topic shop.items-dead-letters: bytes -> bytes | None, retention.ms=-1
+  topic shop.items-dead-letters: bytes -> bytes | None, retention.ms=-1, segment.ms=3153600000000
   group items  (shop.items, errors: dead letter to 'shop.items-dead-letters')
     stage bids <- bids
       1. map(item)
