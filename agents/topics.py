@@ -36,7 +36,8 @@ class Topic(Generic[K, V]):
         partitions: how many partitions it has. For a topic that exists, a claim that is checked at start. Default
             None: what the broker says, or for a topic Penstock creates, what its source has.
         retention: how long records are kept, for a topic Penstock creates; `FOREVER` keeps all, which event times
-            of the past need (Kafka deletes by the record's own time), and closes segments by their size alone. Default None: the broker's default.
+            of the past need (Kafka deletes by the record's own time), and closes segments by their size alone.
+            Default None: the broker's default.
         compacted: Kafka keeps the newest record of each key, for a topic Penstock creates.
         config: further topic configs by Kafka's names, for a topic Penstock creates.
         compression: how workers compress the record batches they write to it; readers need not know. Default None: as
