@@ -13,7 +13,7 @@ help: ## this list
 
 setup: $(STAMP) ## make .venv with the penstock command
 
-$(STAMP): requirements.lock pyproject.toml agents/_native.c tables/_native.c
+$(STAMP): requirements.lock pyproject.toml $(wildcard agents/csrc/*) tables/_native.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 setup")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock

@@ -1,12 +1,12 @@
 """What was fetched of a partition and not read yet: wire batches, into columns by the rules of a Kafka reader."""
 
-from collections import deque
+import sys
 from typing import Any
 
 from aiokafka import TopicPartition, errors
 
 from penstock.agents.batch import NO_HEADERS, RecordBatch
-from penstock.agents.kafka.wire import WireBatch, WireRecords, columns_of, concatenated
+from penstock.agents.kafka.wire import Columns, WireBatch, WireRecords, columns_of, concatenated
 
 _ABORT = b"\0\0"
 """The type in the key of a control record, behind its version: the transaction was aborted."""
@@ -29,7 +29,7 @@ class Unread:
         self, tp: TopicPartition, position: int, records: memoryview, aborted: list[tuple[int, int]] | None
     ) -> None:
         self._tp, self.position, self._records = tp, position, WireRecords(records)
-        self._aborted = None if aborted is None else deque(sorted((first, producer) for producer, first in aborted))
+        self._aborted = None if aborted is None else sorted(((at, by) for by, at in aborted), reverse=True)
         self._aborting: set[int] = set()
 
     def __bool__(self) -> bool:
@@ -52,14 +52,19 @@ class Unread:
         """
         tp, start = self._tp, self.position
         batch = RecordBatch(tp.topic, tp.partition, start, start, [], [], [], range(0))
-        while self._records.has_next():
-            wire = self._records.next_batch()
+        records, enough = self._records, sys.maxsize if most is None else most
+        while records.has_next():
+            added, end, full = records.read(start, enough - len(batch), self._aborted, self._aborting)
+            _append(batch, added)
+            batch.next = max(batch.next, end)
+            if full or (wire := records.next_batch()) is None:
+                break
             if not wire.validate_crc():
                 raise errors.CorruptRecordException(f"Invalid CRC - {tp}")
             if self._visible(wire):
-                _append(batch, wire)
+                _append(batch, wire.columns(start) if type(wire) is WireBatch else columns_of(wire, start))
             batch.next = max(batch.next, wire.next_offset)
-            if most is not None and len(batch) >= most:
+            if len(batch) >= enough:
                 break
         self.position = batch.next
         return batch
@@ -67,11 +72,12 @@ class Unread:
     def _visible(self, wire: Any) -> bool:
         """Whether the records of a wire batch are for the reader: not control records, nor of an aborted transaction.
 
-        Must see each wire batch once and in order: it keeps the set of producers whose transaction is an aborted one.
+        Wire batches are judged in order, here or in the compiled part, for the set of producers whose transaction is an
+        aborted one.
         """
         if self._aborted is not None and wire.producer_id is not None:
-            while self._aborted and self._aborted[0][0] <= wire.base_offset:
-                self._aborting.add(self._aborted.popleft()[1])
+            while self._aborted and self._aborted[-1][0] <= wire.base_offset:
+                self._aborting.add(self._aborted.pop()[1])
             if wire.is_control_batch and wire.producer_id in self._aborting and _aborts(wire):
                 self._aborting.discard(wire.producer_id)
             if wire.is_transactional and wire.producer_id in self._aborting:
@@ -84,9 +90,8 @@ def _aborts(marker: WireBatch) -> bool:
     return bool(keys) and keys[0] is not None and keys[0][2:4] == _ABORT
 
 
-def _append(batch: RecordBatch, wire: Any) -> None:
-    """Add the records of a wire batch to the columns, those before `batch.start` left out."""
-    added = wire.columns(batch.start) if type(wire) is WireBatch else columns_of(wire, batch.start)
+def _append(batch: RecordBatch, added: Columns) -> None:
+    """Add records to the columns."""
     before, count = len(batch.values), len(added.values)
     if not count:
         return

@@ -1,7 +1,8 @@
 """Record batches as they lie on the wire, read into columns.
 
-aiokafka's own reader makes an object of each record. Here a batch's header is read in Python and its records by
-`_native.read_records`, straight into lists; where that is not built, by aiokafka's reader.
+aiokafka's own reader makes an object of each record. Here `_native.read_batches` takes all batches of an answer at
+once, straight into lists. What it leaves to Python has its header read here, and its records, once they are not
+compressed any more, by `_native.read_records`; where neither is built, by aiokafka's reader.
 """
 
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,9 @@ class Columns(NamedTuple):
     """Of each record; None where they are dense."""
     headers: list[Headers] | None
     """Of each record; None where no record has any."""
+
+
+NOTHING = Columns([], [], [], 0, None, None)
 
 
 class WireBatch:
@@ -147,28 +151,48 @@ def columns_of(records: Any, start: int) -> Columns:
 class WireRecords:
     """The batches of a fetch answer, one after another."""
 
-    __slots__ = ("_at", "_data", "_end", "_old")
+    __slots__ = ("_at", "_data", "_end")
 
     def __init__(self, data: bytes | memoryview) -> None:
         self._data, self._at, self._end = memoryview(data), 0, 0
-        self._old: MemoryRecords | None = None
         self._look()
 
     def _look(self) -> None:
         """Find the end of the batch at hand. A broker may cut the last one short: there is then none."""
         at, size = self._at, len(self._data)
         self._end = at
-        if size - at <= MAGIC_AT:
-            return
-        length = int.from_bytes(self._data[at + 8 : at + LENGTH_BEHIND], "big")
-        if at + LENGTH_BEHIND + length <= size:
-            if self._data[at + MAGIC_AT] < 2:  # written before Kafka 0.11 and kept: aiokafka's own reader takes it on
-                self._old = MemoryRecords(bytes(self._data[at:]))
-            self._end = at + LENGTH_BEHIND + length
+        if size - at > MAGIC_AT:
+            length = int.from_bytes(self._data[at + 8 : at + LENGTH_BEHIND], "big")
+            if at + LENGTH_BEHIND + length <= size:
+                self._end = at + LENGTH_BEHIND + length
+
+    def read(
+        self, start: int, most: int, aborted: list[tuple[int, int]] | None, aborting: set[int]
+    ) -> tuple[Columns, int, bool]:
+        """Read whole batches in the compiled part, without those that are not for the reader.
+
+        Args:
+            start: offset of the first record wanted.
+            most: stop behind the batch that reaches this count of records.
+            aborted: (first offset, producer id) of aborted transactions, the lowest last; those that have begun go out.
+                None where all records are wanted.
+            aborting: producers whose transaction is an aborted one; those that have begun come in.
+
+        Returns:
+            The records, the offset behind them and whether they are as many. Where they are not, `next_batch` has the
+            next one, if any: it is compressed, of an old format, damaged, or ends an aborted transaction.
+        """
+        if native is None:
+            return NOTHING, start, False
+        columns, at, end, full = native.read_batches(self._data, self._at, start, most, aborted, aborting)
+        if at != self._at:
+            self._at = at
+            self._look()
+        return Columns(*columns), end, full
 
     def has_next(self) -> bool:
         """Whether a whole batch follows."""
-        return self._old.has_next() if self._old is not None else self._end > self._at
+        return self._end > self._at
 
     def next_batch(self) -> Any:
         """The next batch; None where there is none.
@@ -176,13 +200,13 @@ class WireRecords:
         Raises:
             CorruptRecordException: it is shorter than its header.
         """
-        if self._old is not None:
-            return self._old.next_batch()
         if self._end <= self._at:
             return None
-        whole = self._data[self._at : self._end]
+        whole, magic = self._data[self._at : self._end], self._data[self._at + MAGIC_AT]
         self._at = self._end
         self._look()
+        if magic < 2:  # written before Kafka 0.11 and kept: aiokafka has a reader of those
+            return MemoryRecords(bytes(whole)).next_batch()
         try:
             return WireBatch(whole)
         except error as exc:
