@@ -172,6 +172,16 @@ def test_what_compaction_left_without_records_still_moves_the_position() -> None
         assert taken(way, data, [(5, 3)], 7, 10) == [(7, 21, [], [], [], range(0), None)]
 
 
+def test_batches_may_come_in_any_order() -> None:
+    """Their offsets are under no checksum; Kafka's own have them ascend."""
+    (one, _), (two, end) = made(random.Random(9), 0), made(random.Random(9), 50)
+    for data in (two + one, two + two):
+        found = taken("at once", data, [], 0, None)
+        assert found[0][1] == end
+        assert isinstance(found[0][5], list)
+        assert found == taken("in Python", data, [], 0, None)
+
+
 def test_runs_of_small_batches_are_one() -> None:
     """What a steady flow is: hundreds of batches in an answer, taken in parts that follow each other."""
     data = bytearray()
@@ -185,9 +195,43 @@ def test_runs_of_small_batches_are_one() -> None:
     assert [each[5] for each in found] == [range(3, 1_008), range(1_008, 2_008), range(2_008, 2_400)]
 
 
+BROKEN = (
+    b"\2k\2v\2\6her\2x" + b"?",  # more bytes behind its headers
+    b"\2k\2v\2\6her\4x",  # a header's value that is longer than what is left
+    b"\2k\2v\4\6her\2x\6her",  # the second of two headers ends before its value
+    b"\2k\2v\4\6her\2x\2\xff\0",  # a name that is no UTF-8
+    b"\2k\2v\x7f",  # headers of a negative number
+    b"\2k\2v\x80",  # a number that does not end
+    b"\2k\4v",
+    b"\4k",
+    b"",
+)
+"""What may stand behind a record's offset and is none: key, value and headers."""
+
+
+def broken(end: bytes) -> bytes:
+    """A batch whose second record ends so, with a right checksum."""
+    builder = row_batch(1_000)
+    builder.extend([b"key"] * 2, [b"value"] * 2, [5] * 2, [(("h", b"v"),)] * 2, None, 0)
+    batch = builder._build()
+    second = 61 + (len(batch) - 61) // 2
+    batch[second:] = bytes([2 * (3 + len(end))]) + b"\0\0\2" + end
+    batch[8:12] = (len(batch) - 12).to_bytes(4, "big")
+    return sealed(batch)
+
+
+def test_records_that_are_broken_in_one_place_are_refused() -> None:
+    good = made(random.Random(8), 0)[0]
+    for end in BROKEN:
+        found = taken("at once", broken(end) + good, [], 0, None)
+        assert found[0][1] is CorruptRecordException
+        assert found == taken("batch by batch", broken(end) + good, [], 0, None)
+        assert len(found[1][2]) > 0
+
+
 def test_nothing_is_kept_of_what_was_refused() -> None:
     """Memory, and how often None and the empty tuple are held, stay as they are."""
-    inputs = []
+    inputs: list[Any] = [(broken(end), None, 0, None) for end in BROKEN]
     for seed in range(150):
         whole = answer(seed)
         inputs.append((damaged(random.Random(seed), whole, resealed=True), *chosen(seed, whole)))
