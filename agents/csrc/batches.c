@@ -11,6 +11,7 @@
 #define MAGIC_AT 16
 #define CHECKSUM_AT 17
 #define CHECKED 21 /* where in a batch begins what its checksum is of */
+#define COUNT_AT 57
 #define HEADER 61
 
 enum { COMPRESSION = 0x07, APPEND_TIME = 0x08, TRANSACTIONAL = 0x10, CONTROL = 0x20 };
@@ -20,6 +21,7 @@ enum { FAILED = -1, LEFT_TO_PYTHON, LEFT_OUT, TAKEN };
 
 typedef struct {
     Columns columns;
+    Py_ssize_t rows; /* of the columns, without those of a batch that failed */
     int64_t start; /* offset of the first record wanted */
     int64_t next;  /* the one behind the last batch */
     PyObject *aborted;  /* list of (first offset, producer id), the lowest last; NULL where all records are wanted */
@@ -84,19 +86,18 @@ take(Answer *answer, const uint8_t *batch, Py_ssize_t size)
     }
     int fate = judged(answer, batch, attributes);
     if (fate == TAKEN) {
-        Py_ssize_t before = answer->columns.rows;
         int append_time = (attributes & APPEND_TIME) != 0;
         Reader body = {batch + HEADER, batch + size};
-        Described described = {int32_at(batch + 57), int64_at(batch), int64_at(batch + (append_time ? 35 : 27)),
+        Described described = {int32_at(batch + COUNT_AT), int64_at(batch), int64_at(batch + (append_time ? 35 : 27)),
                                append_time};
         if (columns_read(&answer->columns, &body, &described, answer->start) < 0) {
             if (!PyErr_ExceptionMatches(PyExc_ValueError)) {
                 return FAILED;
             }
             PyErr_Clear(); /* it comes again, in words that name the batch */
-            columns_cut(&answer->columns, before);
             return LEFT_TO_PYTHON;
         }
+        answer->rows = answer->columns.rows;
     }
     if (fate != LEFT_TO_PYTHON && next > answer->next) {
         answer->next = next;
@@ -113,6 +114,23 @@ whole(const uint8_t *batch, Py_ssize_t left)
     }
     int64_t size = (int64_t)uint32_at(batch + LENGTH_AT) + LENGTH_BEHIND;
     return size >= HEADER && size <= left ? (Py_ssize_t)size : 0;
+}
+
+/* How many records the batches say that they have, until those are enough: what room is made for at first. */
+static Py_ssize_t
+announced(const uint8_t *at, const uint8_t *end, Py_ssize_t most)
+{
+    Py_ssize_t count = 0, size;
+    for (; count < most && (size = whole(at, end - at)) > 0; at += size) {
+        int32_t more = int32_at(at + COUNT_AT);
+        if (int16_at(at + 21) & COMPRESSION) {
+            break;
+        }
+        if (!(int16_at(at + 21) & CONTROL) && more > 0 && more <= size / LEAST) {
+            count += more;
+        }
+    }
+    return count;
 }
 
 const char read_batches_doc[] = PyDoc_STR(
@@ -146,16 +164,20 @@ read_batches(PyObject *module, PyObject *args)
         PyErr_SetString(PyExc_ValueError, "the position lies outside of the data");
         fate = FAILED;
     }
+    if (fate == TAKEN && columns_reserve(&answer.columns, announced((const uint8_t *)data.buf + at,
+                                                                    (const uint8_t *)data.buf + data.len, most)) < 0) {
+        fate = FAILED;
+    }
     while (fate > LEFT_TO_PYTHON && !full) {
         const uint8_t *batch = (const uint8_t *)data.buf + at;
         Py_ssize_t size = whole(batch, data.len - at);
         fate = size == 0 ? LEFT_TO_PYTHON : take(&answer, batch, size);
         if (fate > LEFT_TO_PYTHON) {
             at += size;
-            full = answer.columns.rows >= most;
+            full = answer.rows >= most;
         }
     }
-    PyObject *columns = fate == FAILED ? NULL : columns_lists(&answer.columns);
+    PyObject *columns = fate == FAILED ? NULL : columns_lists(&answer.columns, answer.rows);
     if (columns != NULL) {
         found = Py_BuildValue("(NnLO)", columns, at, (long long)answer.next, full ? Py_True : Py_False);
     }

@@ -1,8 +1,6 @@
 /* The records of a batch to columns. Numbers within a record are zigzag varints. */
 #include "native.h"
 
-#define LEAST 7 /* the bytes that a record takes: its length and six more */
-
 static inline int
 read_varint(Reader *reader, int64_t *value)
 {
@@ -88,75 +86,76 @@ read_headers(Reader *reader, int64_t count)
 
 /* ---- room */
 
-static int
+/* A list with room for more, to which the rows of the one before go over. */
+static PyObject *
+roomier(PyObject *before, Py_ssize_t rows, Py_ssize_t room)
+{
+    PyObject *list = PyList_New(room);
+    if (list != NULL && before != NULL && rows > 0) {
+        memcpy(((PyListObject *)list)->ob_item, ((PyListObject *)before)->ob_item, (size_t)rows * sizeof(PyObject *));
+        Py_SET_SIZE(before, 0); /* the references are the new list's */
+    }
+    if (list != NULL) {
+        Py_XDECREF(before);
+    }
+    return list;
+}
+
+int
 columns_reserve(Columns *columns, Py_ssize_t more)
 {
     Py_ssize_t needed = columns->rows + more, room = columns->room + columns->room / 2;
-    if (needed <= columns->room) {
+    if (needed <= columns->room && columns->parts[KEYS] != NULL) {
         return 0;
     }
     room = room < needed ? needed : room;
     for (int part = 0; part < PARTS; part++) {
-        if (part == HEADERS && columns->parts[part] == NULL) {
-            continue;
+        if (part < OFFSETS || columns->parts[part] != NULL) {
+            PyObject *list = roomier(columns->parts[part], columns->rows, room);
+            if (list == NULL) {
+                return -1;
+            }
+            columns->parts[part] = list;
         }
-        PyObject **grown = PyMem_Realloc(columns->parts[part], (size_t)room * sizeof(PyObject *));
-        if (grown == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        columns->parts[part] = grown;
     }
-    int64_t *offsets = PyMem_Realloc(columns->offsets, (size_t)room * sizeof(int64_t));
-    if (offsets == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    columns->offsets = offsets;
     columns->room = room;
     return 0;
+}
+
+/* From here on offsets have holes: write down those that were dense. */
+static int
+columns_list_offsets(Columns *columns)
+{
+    PyObject *list = columns->parts[OFFSETS] = PyList_New(columns->room);
+    for (Py_ssize_t row = 0; list != NULL && row < columns->rows; row++) {
+        PyObject *offset = PyLong_FromLongLong(columns->first + row);
+        if (offset == NULL) {
+            return -1;
+        }
+        PyList_SET_ITEM(list, row, offset);
+    }
+    return list == NULL ? -1 : 0;
 }
 
 /* From here on records have headers: those before had none. */
 static int
 columns_list_headers(Columns *columns)
 {
-    PyObject *none = PyTuple_New(0);
-    PyObject **headers = PyMem_Malloc((size_t)columns->room * sizeof(PyObject *));
-    if (none == NULL || headers == NULL) {
-        Py_XDECREF(none);
-        PyMem_Free(headers);
-        PyErr_NoMemory();
-        return -1;
+    PyObject *none = PyTuple_New(0), *list = none == NULL ? NULL : PyList_New(columns->room);
+    columns->parts[HEADERS] = list;
+    for (Py_ssize_t row = 0; list != NULL && row < columns->rows; row++) {
+        PyList_SET_ITEM(list, row, Py_NewRef(none));
     }
-    for (Py_ssize_t row = 0; row < columns->rows; row++) {
-        headers[row] = Py_NewRef(none);
-    }
-    columns->parts[HEADERS] = headers;
-    Py_DECREF(none);
-    return 0;
-}
-
-void
-columns_cut(Columns *columns, Py_ssize_t rows)
-{
-    Py_ssize_t before = columns->rows;
-    columns->rows = rows;
-    for (int part = 0; part < PARTS; part++) {
-        for (Py_ssize_t row = rows; columns->parts[part] != NULL && row < before; row++) {
-            Py_DECREF(columns->parts[part][row]);
-        }
-    }
+    Py_XDECREF(none);
+    return list == NULL ? -1 : 0;
 }
 
 void
 columns_free(Columns *columns)
 {
-    columns_cut(columns, 0);
     for (int part = 0; part < PARTS; part++) {
-        PyMem_Free(columns->parts[part]);
+        Py_XDECREF(columns->parts[part]);
     }
-    PyMem_Free(columns->offsets);
     Py_XDECREF(columns->stamp);
 }
 
@@ -176,9 +175,9 @@ columns_stamp(Columns *columns, int64_t value)
     return Py_NewRef(columns->stamp);
 }
 
-/* The headers of a record, where it or one before it has any. They end it. */
+/* The headers of a record, which end it, into its row. */
 static int
-read_end(Columns *columns, Reader *record, PyObject **headers)
+columns_add_headers(Columns *columns, Reader *record)
 {
     int64_t count;
     if (read_varint(record, &count) < 0) {
@@ -188,9 +187,12 @@ read_end(Columns *columns, Reader *record, PyObject **headers)
     if (count != 0 && columns->parts[HEADERS] == NULL && columns_list_headers(columns) < 0) {
         return -1;
     }
-    if (columns->parts[HEADERS] != NULL
-        && (*headers = count != 0 ? read_headers(record, count) : PyTuple_New(0)) == NULL) {
-        return -1;
+    if (columns->parts[HEADERS] != NULL) {
+        PyObject *headers = count != 0 ? read_headers(record, count) : PyTuple_New(0);
+        if (headers == NULL) {
+            return -1;
+        }
+        PyList_SET_ITEM(columns->parts[HEADERS], columns->rows, headers);
     }
     if (record->at != record->end) {
         PyErr_SetString(PyExc_ValueError, "a record is longer than its parts");
@@ -199,27 +201,46 @@ read_end(Columns *columns, Reader *record, PyObject **headers)
     return 0;
 }
 
-/* One record's parts behind its offset, up to its end: a row more, or none and an exception. */
+static int
+columns_add_offset(Columns *columns, int64_t offset)
+{
+    if (columns->rows == 0) {
+        columns->first = offset;
+    } else if (columns->parts[OFFSETS] == NULL && (uint64_t)offset - 1 != (uint64_t)columns->last
+               && columns_list_offsets(columns) < 0) {
+        return -1;
+    }
+    columns->last = offset;
+    if (columns->parts[OFFSETS] != NULL) {
+        PyObject *number = PyLong_FromLongLong(offset);
+        if (number == NULL) {
+            return -1;
+        }
+        PyList_SET_ITEM(columns->parts[OFFSETS], columns->rows, number);
+    }
+    return 0;
+}
+
+/* One record's parts behind its offset, up to its end: a row more. Where that fails, with an exception, what there is of
+ * the row belongs to the lists. */
 static int
 columns_add(Columns *columns, Reader *record, int64_t offset, int64_t timestamp)
 {
     Py_ssize_t row = columns->rows;
-    PyObject *key, *value = NULL, *stamp = NULL, *headers = NULL;
-    if ((key = read_bytes(record)) == NULL || (value = read_bytes(record)) == NULL
-        || read_end(columns, record, &headers) < 0 || (stamp = columns_stamp(columns, timestamp)) == NULL) {
-        Py_XDECREF(key);
-        Py_XDECREF(value);
-        Py_XDECREF(headers);
+    PyObject *part = read_bytes(record);
+    if (part == NULL) {
         return -1;
     }
-    columns->holes |= row > 0 && (uint64_t)offset - 1 != (uint64_t)columns->offsets[row - 1];
-    columns->parts[KEYS][row] = key;
-    columns->parts[VALUES][row] = value;
-    columns->parts[STAMPS][row] = stamp;
-    columns->offsets[row] = offset;
-    if (columns->parts[HEADERS] != NULL) {
-        columns->parts[HEADERS][row] = headers;
+    PyList_SET_ITEM(columns->parts[KEYS], row, part);
+    if ((part = read_bytes(record)) == NULL) {
+        return -1;
     }
+    PyList_SET_ITEM(columns->parts[VALUES], row, part);
+    if (columns_add_headers(columns, record) < 0 || columns_add_offset(columns, offset) < 0
+        || (part = columns_stamp(columns, timestamp)) == NULL) {
+        return -1;
+    }
+    PyList_SET_ITEM(columns->parts[STAMPS], row, part);
     columns->rows = row + 1;
     return 0;
 }
@@ -268,7 +289,7 @@ columns_read(Columns *columns, Reader *body, const Described *described, int64_t
         if (offset < start) { /* a fetch from the middle of a batch returns all of it */
             continue;
         }
-        if (columns->rows > before && offset <= columns->offsets[columns->rows - 1]) {
+        if (columns->rows > before && offset <= columns->last) {
             PyErr_SetString(PyExc_ValueError, "offsets do not ascend");
             return -1;
         }
@@ -285,47 +306,25 @@ columns_read(Columns *columns, Reader *body, const Described *described, int64_t
 
 /* ---- lists */
 
-static PyObject *
-listed_offsets(const Columns *columns)
-{
-    PyObject *found = PyList_New(columns->rows);
-    for (Py_ssize_t row = 0; found != NULL && row < columns->rows; row++) {
-        PyObject *offset = PyLong_FromLongLong(columns->offsets[row]);
-        if (offset == NULL) {
-            Py_CLEAR(found);
-        } else {
-            PyList_SET_ITEM(found, row, offset);
-        }
-    }
-    return found;
-}
-
 PyObject *
-columns_lists(Columns *columns)
+columns_lists(Columns *columns, Py_ssize_t rows)
 {
-    PyObject *lists[PARTS] = {NULL}, *found = NULL;
-    Py_ssize_t rows = columns->rows;
-    PyObject *offsets = columns->holes ? listed_offsets(columns) : Py_NewRef(Py_None);
-    int whole = offsets != NULL;
-    for (int part = 0; part < PARTS && whole; part++) {
-        lists[part] = columns->parts[part] == NULL && part == HEADERS ? Py_NewRef(Py_None) : PyList_New(rows);
-        whole = lists[part] != NULL;
+    if (columns_reserve(columns, 0) < 0) { /* there may be no lists yet */
+        return NULL;
     }
-    if (whole) {
-        for (int part = 0; part < PARTS && rows > 0; part++) {
-            if (lists[part] != Py_None) { /* the references are the list's from here on */
-                memcpy(((PyListObject *)lists[part])->ob_item, columns->parts[part], (size_t)rows * sizeof(PyObject *));
-            }
-        }
-        columns->rows = 0;
-        found = Py_BuildValue("(OOOLOO)", lists[KEYS], lists[VALUES], lists[STAMPS],
-                              (long long)(rows > 0 ? columns->offsets[0] : 0), offsets, lists[HEADERS]);
-    }
-    Py_XDECREF(offsets);
     for (int part = 0; part < PARTS; part++) {
-        Py_XDECREF(lists[part]);
+        PyObject *list = columns->parts[part];
+        if (list == NULL) {
+            columns->parts[part] = Py_NewRef(Py_None);
+            continue;
+        }
+        for (Py_ssize_t row = rows; row < Py_SIZE(list) && row <= columns->rows; row++) {
+            Py_CLEAR(((PyListObject *)list)->ob_item[row]); /* a row that is not wanted, or was not finished */
+        }
+        Py_SET_SIZE(list, rows);
     }
-    return found;
+    return Py_BuildValue("(OOOLOO)", columns->parts[KEYS], columns->parts[VALUES], columns->parts[STAMPS],
+                         (long long)columns->first, columns->parts[OFFSETS], columns->parts[HEADERS]);
 }
 
 const char read_records_doc[] = PyDoc_STR(
@@ -344,7 +343,7 @@ read_records(PyObject *module, PyObject *args)
     Columns columns = {0};
     Reader body = {data.buf, (const uint8_t *)data.buf + data.len};
     Described described = {count, base_offset, base_timestamp, append_time};
-    PyObject *found = columns_read(&columns, &body, &described, start) < 0 ? NULL : columns_lists(&columns);
+    PyObject *found = columns_read(&columns, &body, &described, start) < 0 ? NULL : columns_lists(&columns, columns.rows);
     columns_free(&columns);
     PyBuffer_Release(&data);
     return found;

@@ -46,19 +46,21 @@ int64_at(const uint8_t *at)
 
 /* ---- columns.c */
 
+#define LEAST 7 /* the bytes that a record takes: its length and six more */
+
 typedef struct {
     const uint8_t *at;
     const uint8_t *end;
 } Reader;
 
-enum { KEYS, VALUES, STAMPS, HEADERS, PARTS };
+enum { KEYS, VALUES, STAMPS, OFFSETS, HEADERS, PARTS };
 
-/* Records as columns while they are gathered: arrays that grow, and lists at the end. All zeros is the empty one. */
+/* Records as columns while they are gathered: lists as long as there is room, cut at the end. All zeros is the empty
+ * one. */
 typedef struct {
-    PyObject **parts[PARTS]; /* HEADERS is NULL until a record has any */
-    int64_t *offsets;
+    PyObject *parts[PARTS]; /* OFFSETS is NULL until there is a hole, HEADERS until a record has any */
     Py_ssize_t rows, room;
-    int holes; /* whether an offset is not the one behind that of the row before */
+    int64_t first, last; /* offsets */
     int64_t stamp_value;
     PyObject *stamp; /* the newest one: runs of equal timestamps share an object */
 } Columns;
@@ -73,11 +75,12 @@ typedef struct {
  * that were added before it are there then. */
 int columns_read(Columns *columns, Reader *body, const Described *described, int64_t start);
 
-/* Forget the rows from `rows` on. */
-void columns_cut(Columns *columns, Py_ssize_t rows);
+/* Make room for so many rows more at once. -1 with an exception. */
+int columns_reserve(Columns *columns, Py_ssize_t more);
 
-/* (keys, values, timestamps, first offset, offsets or None, headers or None). The rows are gone from the columns. */
-PyObject *columns_lists(Columns *columns);
+/* (keys, values, timestamps, first offset, offsets or None, headers or None) of the rows before `rows`. Nothing is added
+ * from then on. */
+PyObject *columns_lists(Columns *columns, Py_ssize_t rows);
 
 /* Give back all memory. */
 void columns_free(Columns *columns);
