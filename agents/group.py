@@ -122,8 +122,8 @@ class GroupRuntime:
         checkpoint = self.checkpoint
         if not await checkpoint.enter(Owner(batch.generation, batch.member)):
             return False
-        parts, began = batch.parts, time.monotonic()
-        self.working |= {(part.topic, part.partition): part for part in parts}
+        working, began = {(part.topic, part.partition): part for part in batch.parts}, time.monotonic()
+        self.working |= working
         try:
             await self.stages[batch.topic].process(batch)
             self.failures.settle()
@@ -132,15 +132,16 @@ class GroupRuntime:
             checkpoint.leave_failed(exc)
             raise
         finally:
-            for part in parts:
-                del self.working[part.topic, part.partition]
+            for source in working:
+                del self.working[source]
             self.worked += time.monotonic() - began
         try:
-            checkpoint.leave(*(((part.topic, part.partition), part.start, part.next) for part in parts))
+            checkpoint.leave(*[(source, part.start, part.next) for source, part in working.items()])
         except RuntimeError as exc:  # a gap: what it staged must never be committed
             checkpoint.fail(exc)
             raise
-        self.progress |= {(part.topic, part.partition): part.next for part in parts}
+        for source, part in working.items():
+            self.progress[source] = part.next
         self.records += len(batch)
         self.moved.set()
         if self.records >= self._asked or checkpoint.rows.exceeded(self._parts.values()):

@@ -39,6 +39,7 @@ class GroupConsumer(driver.Consumer):
 
     async def on_start(self) -> None:
         """Connect the reader; the thread, a child, starts behind it."""
+        self._most = self.app.conf.broker_max_poll_records  # asked for once: Faust's settings are slow to read
         self.reader = self._new_reader()
         await self.reader.start()
         await super().on_start()
@@ -128,7 +129,7 @@ class GroupConsumer(driver.Consumer):
         if not self.flow_active:
             return {}
         with self._thread.subscriptions.fetch_context():  # by which a member that never polls is known
-            batches = await self.reader.fetch(active_partitions, timeout, self.app.conf.broker_max_poll_records)
+            batches = await self.reader.fetch(active_partitions, timeout, self._most)
         return stamped(self._thread.coordinator, batches)
 
 

@@ -67,7 +67,7 @@ class FetchRequest(WireRequest):
 
     def body(self) -> list[Buffer]:
         """See `WireRequest.body`."""
-        topics = list(by_topic(self._rows))
+        topics = by_topic(self._rows)
         parts: list[Buffer] = [
             _HEAD.pack(NOBODY, self._wait_ms, self._least, self.MOST_BYTES, self._committed, *NO_SESSION, len(topics))
         ]

@@ -42,7 +42,7 @@ class ProduceRequest(WireRequest):
 
     def body(self) -> list[Buffer]:
         """See `WireRequest.body`."""
-        topics = list(by_topic(self._batches))
+        topics = by_topic(self._batches)
         parts: list[Buffer] = [
             text(self._transactional_id),
             _HEAD.pack(ALL_REPLICAS, self._timeout_ms, len(topics)),

@@ -4,8 +4,7 @@ aiokafka builds a structure of objects for each field of each partition. At low 
 records were, and with large batches it copies the records at each level.
 """
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterable
 from struct import Struct
 from typing import Any, ClassVar
 
@@ -74,7 +73,11 @@ def count_at(data: Buffer, at: int) -> tuple[range, int]:
     return range(count), at + 4
 
 
-def by_topic(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
-    """Rows of (topic, ...) in order, those of a topic together."""
-    for topic, group in groupby(sorted(rows, key=lambda row: row[:2]), key=lambda row: row[0]):
-        yield topic, list(group)
+def by_topic(rows: Iterable[tuple[Any, ...]]) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """Rows of (topic, ...), those of a topic together."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for row in rows:
+        if (known := found.get(row[0])) is None:
+            known = found[row[0]] = []
+        known.append(row)
+    return list(found.items())

@@ -49,7 +49,7 @@ class AddPartitionsToTxn(CoordinatorRequest):
 
     def body(self) -> list[Buffer]:
         """See `WireRequest.body`."""
-        topics = list(by_topic(self._partitions))
+        topics = by_topic(self._partitions)
         parts = [*self._producer(), INT32.pack(len(topics))]
         for topic, rows in topics:
             parts += (text(topic), INT32.pack(len(rows)), *(INT32.pack(partition) for _, partition in rows))
@@ -110,7 +110,7 @@ class TxnOffsetCommit(CoordinatorRequest):
         """See `WireRequest.body`."""
         transactional_id, producer_id, epoch = self._who
         generation, member, instance = self._membership
-        topics = list(by_topic((*at, offset) for at, offset in self._offsets.items()))
+        topics = by_topic((*at, offset) for at, offset in self._offsets.items())
         parts: list[Buffer] = [
             compact(transactional_id), compact(self._group), _PRODUCER.pack(producer_id, epoch),
             INT32.pack(generation), compact(member), compact(instance), varint(len(topics) + 1),

@@ -24,6 +24,8 @@ HEADER = Struct(">qiibIhiqqqhii")
 """Of a batch: base offset, length, leader epoch, magic, checksum, attributes, last offset delta, base timestamp,
 highest timestamp, producer id, producer epoch, base sequence, record count."""
 
+_LENGTH = Struct(">I")
+
 CHECKED = 21
 """Where in a batch begins what its checksum is of."""
 
@@ -162,7 +164,7 @@ class WireRecords:
         at, size = self._at, len(self._data)
         self._end = at
         if size - at > MAGIC_AT:
-            length = int.from_bytes(self._data[at + 8 : at + LENGTH_BEHIND], "big")
+            (length,) = _LENGTH.unpack_from(self._data, at + 8)
             if at + LENGTH_BEHIND + length <= size:
                 self._end = at + LENGTH_BEHIND + length
 

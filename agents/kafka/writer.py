@@ -92,18 +92,18 @@ class BatchWriter:
 
     def _start(self, at: Address) -> Builder:
         """Close the partition's batch and open the next one."""
-        self._close(at)
+        if at in self._open:
+            self._close(at)
         builder = self._open[at] = row_batch(
             self._batch_bytes, self._compressions.get(at[0], self._compression), transactional=self._transactional
         )
         return builder
 
     def _close(self, at: Address) -> None:
-        builder = self._open.pop(at, None)
-        if builder is not None:
-            builder.close()
-            self._full.append((at, builder))
-            self._full_bytes += builder.size()
+        builder = self._open.pop(at)
+        builder.close()
+        self._full.append((at, builder))
+        self._full_bytes += builder.size()
 
     def take(self) -> list[Batch]:
         """Hand over every batch, full or not, those of a partition in order, and start afresh."""
