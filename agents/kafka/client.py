@@ -23,7 +23,11 @@ class SteadyClient(AIOKafkaClient):  # type: ignore[misc]
             if not connection.connected():  # the broker closed it as soon as it stood
                 connection.close()
                 return None
-            FramedConnection.take_over(connection)
+            try:
+                FramedConnection.take_over(connection)
+            except (OSError, RuntimeError):  # it ended right now
+                connection.close()
+                return None
         return connection
 
     def connected(self, node_id: int, group: Any = ConnectionGroup.DEFAULT) -> FramedConnection | None:

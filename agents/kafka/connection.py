@@ -55,14 +55,26 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
 
     @classmethod
     def take_over(cls, connection: AIOKafkaConnection) -> None:
-        """Make one of a connection of aiokafka's that has just been opened and owes no answer."""
-        connection.__class__ = cls
+        """Make one of a connection of aiokafka's that has just been opened and owes no answer.
+
+        Raises:
+            OSError, RuntimeError: its transport is closing, which aiokafka hears a turn of the event loop later. It is
+                still aiokafka's.
+        """
         transport = connection._writer.transport
+        if transport.is_closing():
+            raise RuntimeError("the transport is closing")
+        frames = Frames(connection, connection._closed_fut, _plain_socket(transport))
+        try:
+            transport.pause_reading()  # uvloop binds how it reads when it begins to
+            transport.set_protocol(frames)
+            transport.resume_reading()
+        except BaseException:
+            frames.release()
+            raise
         connection._read_task.cancel()
-        transport.pause_reading()  # uvloop binds how it reads when it begins to
-        connection._frames = Frames(connection, connection._closed_fut, _plain_socket(transport))
-        transport.set_protocol(connection._frames)
-        transport.resume_reading()
+        connection.__class__ = cls
+        connection._frames = frames
         connection._watched = (0, 0.0)
         connection._watcher = connection._loop.call_soon(connection._look)
 

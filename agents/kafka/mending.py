@@ -42,10 +42,21 @@ class Mending:
         """A batch was refused for good."""
         raise NotImplementedError
 
+    def _fail(self, exc: Exception) -> None:
+        """Nothing can be sent any more."""
+        raise NotImplementedError
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """A task has ended. Where it failed, nothing would be sent any more, and nobody would hear why."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            log.error("the producer cannot go on", exc_info=exc)
+            self._fail(exc if isinstance(exc, Exception) else RuntimeError(repr(exc)))
 
     def _mend(self) -> None:
         if not self._mending:
