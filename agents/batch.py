@@ -14,6 +14,13 @@ Headers = Sequence[tuple[str, bytes | None]]
 NO_HEADERS: Headers = ()
 
 
+def joined_headers(pieces: Sequence[tuple[list[Headers] | None, int]]) -> list[Headers] | None:
+    """The headers of records one piece behind the other, of each its headers and its count; None where none has any."""
+    if all(headers is None for headers, _ in pieces):
+        return None
+    return [each for headers, count in pieces for each in headers or [NO_HEADERS] * count]
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class RecordBatch:
     """Records of one partition as parallel columns, together with the offset range that they stand for.

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, chain
 
-from penstock.agents.batch import NO_HEADERS, RecordBatch
+from penstock.agents.batch import RecordBatch, joined_headers
 
 SMALL = 256
 """Records of a batch that is worth being put together with others: beyond, it is their copying that costs."""
@@ -35,7 +35,7 @@ class Gathered(RecordBatch):
             [value for part in parts for value in part.values],
             [stamp for part in parts for stamp in part.timestamps],
             list(chain.from_iterable(part.offsets for part in parts)),
-            _headers(parts),
+            joined_headers([(part.headers, len(part)) for part in parts]),
             first.generation,
             first.member,
         )
@@ -54,12 +54,6 @@ class Gathered(RecordBatch):
     def __repr__(self) -> str:
         """Say what it is made of."""
         return f"<Gathered {list(self._parts)!r}>"
-
-
-def _headers(parts: Sequence[RecordBatch]) -> list[Sequence[tuple[str, bytes | None]]] | None:
-    if all(part.headers is None for part in parts):
-        return None
-    return [headers for part in parts for headers in part.headers or [NO_HEADERS] * len(part)]
 
 
 def gathered(batches: Sequence[RecordBatch]) -> list[RecordBatch]:

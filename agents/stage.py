@@ -136,9 +136,9 @@ class Stage:
             self._open(inlet)
         for step in spec.steps:
             self._add(step)
-        self.blind = not self.time.kept and all(isinstance(step, BLIND) for step in spec.steps)
+        plain = all(isinstance(inlet.step, s.Source) for inlet in spec.inlets)
+        self.blind = plain and not self.time.kept and all(isinstance(step, BLIND) for step in spec.steps)
         """Whether records of several partitions may go through it together."""
-        self.blind &= all(isinstance(inlet.step, s.Source) for inlet in spec.inlets)
 
     async def process(self, batch: RecordBatch) -> None:
         """Take a batch through every step. Outputs and state are staged in the runtime."""

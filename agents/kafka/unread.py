@@ -5,7 +5,7 @@ from typing import Any
 
 from aiokafka import TopicPartition, errors
 
-from penstock.agents.batch import NO_HEADERS, RecordBatch
+from penstock.agents.batch import RecordBatch, joined_headers
 from penstock.agents.kafka.wire import Columns, WireBatch, WireRecords, columns_of, concatenated
 
 _ABORT = b"\0\0"
@@ -96,11 +96,7 @@ def _append(batch: RecordBatch, added: Columns) -> None:
     if not count:
         return
     batch.offsets = concatenated(batch.offsets, added)
-    if added.headers is not None or batch.headers is not None:
-        batch.headers = [
-            *(batch.headers if batch.headers is not None else [NO_HEADERS] * before),
-            *(added.headers if added.headers is not None else [NO_HEADERS] * count),
-        ]
+    batch.headers = joined_headers(((batch.headers, before), (added.headers, count)))
     if not before:
         batch.keys, batch.values, batch.timestamps = added.keys, added.values, added.timestamps
     else:

@@ -65,6 +65,11 @@ async def faulty(proxy: Proxy, dice: random.Random, *, late: bool = True) -> Asy
         proxy.heal()
 
 
+async def create(bootstrap: str, topic: str) -> None:
+    """A topic that keeps all, whatever its time."""
+    await create_topics(bootstrap, [Topic(topic, key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)])
+
+
 async def read(bootstrap: str, topic: str) -> dict[int, list[bytes | None]]:
     """The committed values of each partition."""
     found: dict[int, list[bytes | None]] = {partition: [] for partition in range(PARTITIONS)}
@@ -114,9 +119,7 @@ def test_each_batch_is_written_once_and_in_order(server: Brokers, topic_prefix: 
     async def main() -> None:
         dice = random.Random(seed)
         topic = f"{topic_prefix}-plain"
-        await create_topics(
-            server.bootstrap, [Topic(topic, key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)]
-        )
+        await create(server.bootstrap, topic)
         values, expected = Values(topic, dice), {partition: [] for partition in range(PARTITIONS)}
         async with BatchProducer([server.bootstrap], request_timeout_ms=TIMEOUT_MS, retry_backoff_ms=10) as producer:
             if seed == 0:
@@ -151,9 +154,7 @@ def test_committed_transactions_are_there_once_and_others_not_at_all(
     async def main() -> None:
         dice = random.Random(seed)
         topic = f"{topic_prefix}-transactions"
-        await create_topics(
-            server.bootstrap, [Topic(topic, key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)]
-        )
+        await create(server.bootstrap, topic)
         values = Values(topic, dice, transactional=True)
         expected: dict[int, list[bytes | None]] = {partition: [] for partition in range(PARTITIONS)}
         producer = TransactionalProducer(
@@ -191,9 +192,7 @@ def kinds() -> list[Callable[[str], BatchProducer]]:
 def test_a_broker_that_dies_and_comes_back_has_everything_once(made: Any, server: str) -> None:
     async def main() -> None:
         with BrokerServer() as broker:
-            await create_topics(
-                broker.bootstrap, [Topic("t", key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)]
-            )
+            await create(broker.bootstrap, "t")
             expected: dict[int, list[bytes | None]] = {partition: [] for partition in range(PARTITIONS)}
             async with made(broker.bootstrap) as producer:
                 transactional = isinstance(producer, TransactionalProducer)
@@ -222,9 +221,7 @@ def test_an_abort_that_cannot_end_says_so(server: str) -> None:
 
     async def main() -> None:
         with BrokerServer() as broker:
-            await create_topics(
-                broker.bootstrap, [Topic("t", key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)]
-            )
+            await create(broker.bootstrap, "t")
             producer = TransactionalProducer(
                 [broker.bootstrap], "t", transaction_timeout_ms=6000, request_timeout_ms=1000, retry_backoff_ms=10
             )
@@ -258,9 +255,7 @@ def test_a_coordinator_that_is_away_is_asked_for_a_time(
 
     async def main() -> None:
         with BrokerServer() as broker:
-            await create_topics(
-                broker.bootstrap, [Topic("t", key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)]
-            )
+            await create(broker.bootstrap, "t")
             settings: Any = {"request_timeout_ms": TIMEOUT_MS, "retry_backoff_ms": 10}
             producer = TransactionalProducer([broker.bootstrap], "t", max_block_ms=2_000, **settings)
             async with producer:
@@ -292,9 +287,7 @@ def test_a_transaction_of_which_nothing_was_granted_is_aborted(server: Brokers, 
 
     async def main() -> None:
         topic = f"{topic_prefix}-known"
-        await create_topics(
-            server.bootstrap, [Topic(topic, key=bytes, value=bytes, partitions=PARTITIONS, retention=FOREVER)]
-        )
+        await create(server.bootstrap, topic)
         async with TransactionalProducer([server.bootstrap], topic_prefix, request_timeout_ms=TIMEOUT_MS) as producer:
             for turn in range(2):
                 producer.begin_transaction()
