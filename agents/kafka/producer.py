@@ -8,6 +8,7 @@ what it has.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -79,9 +80,10 @@ class BatchProducer(Mending):
         self._lanes: dict[Address, Lane] = {}
         self._asked: Counter[int] = Counter()  # by broker, requests without an answer
         self._first: set[int] = set()  # brokers that have the first batches of a transaction
-        self._open: set[asyncio.Future[int]] = set()
+        self._open: set[Sent] = set()  # neither written nor refused
         self._connecting: set[int] = set()
-        self._room: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None  # for who waits until less is on its way
+        self._drained: asyncio.Future[None] | None = None  # for who waits until nothing is
         self._failure: Exception | None = None
         self.size_bytes = 0
         """Bytes taken and not acknowledged yet, before compression."""
@@ -116,7 +118,9 @@ class BatchProducer(Mending):
         """Send what was taken, for as long as a request may take, then disconnect. What is left raises
         ProducerClosed."""
         if self._open and self._failure is None:
-            await asyncio.wait(set(self._open), timeout=self._timeout_ms / 1000)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout_ms / 1000):
+                    await self.flush()
         self._fail(self._failure or errors.ProducerClosed("the producer was stopped before"))
         for task in list(self._tasks):
             task.cancel()
@@ -179,7 +183,7 @@ class BatchProducer(Mending):
             if lane.broken is not None:
                 raise lane.broken
             sent = Sent(at, builder, loop.create_future())
-            self._open.add(sent.written)
+            self._open.add(sent)
             self.size_bytes += sent.size
             lane.waiting.append(sent)
             self._due[at] = lane
@@ -200,7 +204,9 @@ class BatchProducer(Mending):
     async def flush(self) -> None:
         """Return once everything taken is written or refused."""
         while self._open:
-            await asyncio.wait(set(self._open))
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
 
     def _pump(self) -> None:
         """Send what may go: to each broker with less than `WINDOW` requests, the next batch of each partition."""
@@ -348,16 +354,16 @@ class BatchProducer(Mending):
         """Nothing can be sent any more."""
         if self._failure is None:
             self._failure = exc
+        for sent in list(self._open):  # also the one whose answer says so, which no lane has any more
+            self._settle(sent, self._failure)
         for lane in self._lanes.values():
-            for sent in (*lane.again, *lane.waiting, *lane.flying):
-                self._settle(sent, self._failure)
             lane.clear()
         self._due, self._behind = {}, {}
 
     def _settle(self, sent: Sent, what: int | Exception) -> None:
-        if sent.written not in self._open:
+        if sent not in self._open:
             return
-        self._open.discard(sent.written)
+        self._open.discard(sent)
         self.size_bytes -= sent.size
         if sent.written.done():
             pass  # cancelled, by who waited for it
@@ -367,5 +373,8 @@ class BatchProducer(Mending):
             sent.written.set_exception(what)
             sent.written.exception()  # retrieved: see Sent
         room, self._room = self._room, None
-        if room is not None and not room.done():
+        if room is not None:
             room.set_result(None)
+        if not self._open and self._drained is not None:
+            drained, self._drained = self._drained, None
+            drained.set_result(None)
