@@ -87,8 +87,14 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
         self._write(request)
         return self._writer.drain()
 
-    def ask(self, request: Any, answer: Answer) -> None:
+    def ask(self, request: Any, answer: Answer, least: int = 1) -> None:
         """Send a request whose answer goes to `answer`, which may be called before the event loop comes round.
+
+        Args:
+            request: what is asked.
+            answer: hears what is said.
+            least: bytes of the answer before which the event loop is not woken, where no other answer is due. One that
+                may be smaller after all comes by `relax`.
 
         Raises:
             KafkaConnectionError: the connection has ended; `answer` hears nothing.
@@ -96,6 +102,16 @@ class FramedConnection(AIOKafkaConnection):  # type: ignore[misc]
         """
         prepared = self._write(request)
         self._requests.append((self._correlation_id, prepared, answer))
+        self._frames.wake_at(least if len(self._requests) == 1 else 1)
+
+    def relax(self) -> None:
+        """Wait no longer for as many bytes as `ask` was told to."""
+        self._frames.wake_at(1)
+
+    @property
+    def owed(self) -> bool:
+        """Whether an answer is due."""
+        return bool(self._requests)
 
     def _write(self, request: Any) -> Any:
         if self._writer is None:
@@ -187,7 +203,8 @@ class Frames(asyncio.BufferedProtocol):
     """Cuts what a socket brings into frames: four bytes of size, and as many bytes.
 
     A broker writes the partitions of an answer one by one, and each piece would wake the event loop. Once an answer's
-    size is known, the system wakes it when all of it is there (SO_RCVLOWAT).
+    size is known, the system wakes it when all of it is there (SO_RCVLOWAT); before, when there is as much as whoever
+    asked knows to come.
 
     Args:
         connection: takes them by its `frame`, and hears by its `close` when the socket has ended.
@@ -222,11 +239,12 @@ class Frames(asyncio.BufferedProtocol):
         if self._large is not None:
             self._left = self._left[nbytes:]
             if self._left:
-                self._await(len(self._left))
+                self.wake_at(len(self._left))
                 return
             frame, self._large, self._left = self._large, None, self._view
-            self._await(1)
             connection.frame(frame)
+            if connection.owed:
+                self.wake_at(1)
             return
         view, at, end, missing = self._view, 0, self._held + nbytes, 1
         while end - at >= 4:
@@ -244,7 +262,8 @@ class Frames(asyncio.BufferedProtocol):
             missing = 1
             at += 4 + size
             connection.frame(bytes(view[at - size : at]))
-        self._await(missing)
+        if at < end or connection.owed:  # else whoever asks next says how much is to come
+            self.wake_at(missing)
         self._held = end - at
         if at and self._held:
             self._scratch[: self._held] = self._scratch[at:end]
@@ -254,9 +273,9 @@ class Frames(asyncio.BufferedProtocol):
         self._large, self._held = bytearray(size), 0
         self._large[: len(known)] = known
         self._left = memoryview(self._large)[len(known) :]
-        self._await(len(self._left))
+        self.wake_at(len(self._left))
 
-    def _await(self, missing: int) -> None:
+    def wake_at(self, missing: int) -> None:
         """Do not wake before so many bytes have come, or the socket has ended."""
         missing = min(missing, SCRATCH_BYTES)
         if missing != self._awaited and self._plain is not None:

@@ -219,6 +219,26 @@ def test_other_partitions_wait_and_a_timeout_returns_nothing(kafka: Any, topic_p
     run(main())
 
 
+def test_a_flow_that_ends_is_read_to_its_end(kafka: Any, topic_prefix: str) -> None:
+    """Behind an answer with as much as was asked for, the socket is to wake for as much again; less comes."""
+
+    async def main() -> None:
+        tp = TopicPartition(f"{topic_prefix}-t", 0)
+        await create_topic(kafka.bootstrap, tp.topic)
+        patient = PartitionReader([kafka.bootstrap], request_timeout_ms=10 * round(1000 * LIMIT))
+        async with writing(kafka.bootstrap) as producer, patient as reader:
+            reader.assign([tp])
+            reader.seek({tp: 0})
+            end = 0
+            for count in (2_000, 3, 1, 2_000, 2_000, 1):
+                await write(producer, tp.topic, bare("x", count))
+                end += count
+                while reader.position(tp) != end:
+                    assert await reader.fetch(None, LIMIT), "no batch within the limit"
+
+    run(main())
+
+
 def test_a_wait_ends_where_it_is_interrupted_and_goes_on_where_something_is_sought(
     kafka: Any, topic_prefix: str
 ) -> None:

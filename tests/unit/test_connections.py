@@ -39,6 +39,7 @@ class Taker:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.closed: list[Any] = []
+        self.owed = True
 
     def frame(self, data: Buffer) -> None:
         self.frames.append(bytes(data))
@@ -191,6 +192,58 @@ def test_answers_of_any_size_come_from_a_socket_that_wakes_late(run: Any) -> Non
                     at = cut
                 assert await answer == payload
             connection.close()
+
+    run(main())
+
+
+WAYS: dict[str, Callable[[FramedConnection], object]] = {
+    "relaxed": FramedConnection.relax,
+    "another request": lambda connection: connection.send(Echo(b"")),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [0, 100, 991, 992, 993, 5_000, EDGE, 3 * EDGE])
+def test_an_answer_comes_whether_or_not_it_is_as_large_as_was_known(run: Any, size: int, way: str) -> None:
+    """Four bytes of size and four of the correlation are a part of the 1,000."""
+
+    async def main() -> None:
+        async with Broker() as broker:
+            connection = await broker.connected()
+            for _ in range(3):
+                answer, small = asyncio.get_running_loop().create_future(), connection._loop.create_future()
+                connection.ask(Echo(b""), answer, 1_000)
+                await broker.heard.wait()
+                broker.heard.clear()
+                broker.say(bytes(size))
+                if size < 992:
+                    WAYS[way](connection)
+                assert await answer == bytes(size)
+                if size < 992 and way == "another request":
+                    await broker.heard.wait()
+                    broker.heard.clear()
+                    broker.say(b"")
+                connection.ask(Echo(b""), small)
+                await broker.heard.wait()
+                broker.heard.clear()
+                broker.say(b"small")
+                assert await small == b"small"
+            connection.close()
+
+    run(main())
+
+
+def test_who_waits_for_much_hears_of_the_end(run: Any) -> None:
+    async def main() -> None:
+        async with Broker() as broker:
+            connection = await broker.connected()
+            answer = asyncio.get_running_loop().create_future()
+            connection.ask(Echo(b""), answer, 1 << 20)
+            await broker.heard.wait()
+            broker.writers[-1].close()
+            with pytest.raises(errors.KafkaConnectionError):
+                await answer
+            connection.relax()  # as a timer does that comes later
 
     run(main())
 
