@@ -27,12 +27,17 @@ from penstock.agents.kafka.transaction_requests import (
     TxnOffsetCommit,
 )
 
-__all__ = ["FENCED", "TransactionalProducer"]
+__all__ = ["FENCED", "TransactionOverdue", "TransactionalProducer"]
 
 log = logging.getLogger("penstock.producer")
 
 GOODBYE_SECONDS = 2.0
 """For the abort of what `stop` finds open: readers of its partitions would wait for it to time out."""
+
+
+class TransactionOverdue(errors.KafkaTimeoutError):  # type: ignore[misc]
+    """What was sent was not answered within the transaction's timeout. The end was not told, so that it is not
+    committed and never will be: its coordinator aborts it, or the next producer under the id."""
 
 
 class _State(enum.Enum):
@@ -175,6 +180,7 @@ class TransactionalProducer(CoordinatedProducer):
 
         Raises:
             KafkaError: What was refused: the transaction can only be aborted. Or as `send_offsets` raised.
+            TransactionOverdue: What was sent is not answered. It is not committed.
             KafkaTimeoutError: The coordinator did not say that it is committed, see `enlist`: it may be.
         """
         self._require_open()
@@ -187,8 +193,9 @@ class TransactionalProducer(CoordinatedProducer):
         the end.
 
         Raises:
-            KafkaTimeoutError: it was not answered within the transaction's timeout, or the coordinator did not say that
-                the transaction is aborted, see `enlist`. Nothing more can be done with this producer.
+            TransactionOverdue: what was sent is not answered. Nothing more can be done with this producer.
+            KafkaTimeoutError: the coordinator did not say that the transaction is aborted, see `enlist`. Nothing more
+                can be done with this producer.
         """
         self._usable()
         if self._state is _State.READY:
@@ -215,7 +222,7 @@ class TransactionalProducer(CoordinatedProducer):
         except TimeoutError:
             left = ", ".join(f"{topic}[{partition}]" for topic, partition in self._unanswered())
             self._fail(
-                errors.KafkaTimeoutError(
+                TransactionOverdue(
                     f"{self.transactional_id}: no answer for what was sent to {left} within the transaction's timeout "
                     f"of {self._transaction_timeout_ms} ms. Do these partitions have a leader?"
                 )
