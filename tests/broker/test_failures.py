@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
@@ -14,6 +16,7 @@ from aiokafka.errors import ProducerFenced
 
 from penstock.agents.faust.failures import explain
 from penstock.agents.faust.transaction import KafkaTransaction
+from penstock.agents.kafka.transactional import TransactionOverdue
 from penstock.agents.slot import SlotTaken
 from penstock.deploy import BrokerServer, KafkaServer, Slot, Supervisor, create_topics
 from penstock.deploy.kafka import KafkaCluster
@@ -187,6 +190,41 @@ def test_a_transaction_that_is_too_old_is_told_from_a_slot_that_is_taken(server:
 
     asyncio.run(main())
     gc.collect()  # fenced producers leave failed futures that nobody asks for: told here, not within a later test
+
+
+def test_what_gets_no_answer_for_so_long_is_given_up(topic_prefix: str) -> None:
+    """The same, seen before the broker can say so: its end was not told, so it is not committed."""
+    out = Topic(f"{topic_prefix}-out", key=bytes, value=bytes, partitions=1)
+
+    async def main() -> None:
+        await create_topics(server.bootstrap, [out])
+        one = KafkaTransaction([server.bootstrap], topic_prefix, f"{topic_prefix}-0", timeout_ms=2_000)
+        async with started(one):
+
+            async def send(value: bytes) -> None:
+                one.append_rows(out.name, 0, [b"k"], [value], [1], None)
+                one.take()
+                await one.send_outputs()
+
+            await send(b"answered")
+            await one.producer.flush()
+            assert server.pid is not None
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                await send(b"not answered")
+                with pytest.raises(TimedOut) as refused:
+                    await one.commit()
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            assert isinstance(refused.value.__cause__, TransactionOverdue)
+            await one.abort()
+            await one.renew()
+            await send(b"seen")
+            await one.commit()
+            assert [record.value for record in await read(server.bootstrap, out)] == [b"seen"]
+
+    with BrokerServer() as server:
+        asyncio.run(main())
 
 
 @asynccontextmanager
