@@ -14,7 +14,7 @@ from tests.broker.running import until
 from tests.chaos.load import Load
 
 FROZEN = 12.0
-"""Seconds: less than the timeout of requests; the checkpoint under way takes so long, or finds its transaction aborted."""
+"""Seconds: less than the timeout of requests. The checkpoint under way takes so long, or its transaction is too old."""
 SOON = 40.0
 """Seconds: far more than the 2 s that a worker pauses at most, and less than four times such a checkpoint."""
 
