@@ -143,7 +143,10 @@ class BatchConsumer(GroupConsumer):
                     self._follows(tp, batch)
                     found.setdefault(tp.topic, []).append(batch)
                 for several in found.values():
-                    await self.callback(BatchMessage(several))  # stock wraps this call in four tasks per message
+                    # A full queue made this wait, perhaps for a revocation. The generation need not be another one
+                    # behind it: a member that joins again as it was may be given the same.
+                    if self.flow_active:
+                        await self.callback(BatchMessage(several))  # stock wraps this call in four tasks per message
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise
