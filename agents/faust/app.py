@@ -19,7 +19,7 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.compression import Compression
 from penstock.agents.exits import UNSTARTABLE
 from penstock.agents.faust.checkpointer import Checkpointer
-from penstock.agents.faust.consumer import BatchSchema, BatchTransport
+from penstock.agents.faust.consumer import BatchTransport
 from penstock.agents.faust.follower import Follower
 from penstock.agents.faust.outputs import kafka_transaction
 from penstock.agents.faust.security import credentials
@@ -155,8 +155,7 @@ class GroupApp(faust.App):
         conf = {**SETTINGS, **own, "consumer_group_instance_id": f"{spec.app_id}-{slot}", **settings}
         super().__init__(spec.app_id, broker_credentials=credentials(security), **conf)
         self.spec, self.slot, self._security = spec, slot, security
-        self.failure = None
-        self.stopping_to_return = False
+        self.queues, self.failure, self.stopping_to_return = {}, None, False
         self.on_ready: Callable[[], None] = lambda: None
         self._lock = SlotLock(folder, spec.app_id, slot)
         self._written, self._replication = written, replication
@@ -191,6 +190,9 @@ class GroupApp(faust.App):
 
     follower: Follower | None = None
     """What follows the topics of its global tables."""
+
+    queues: dict[str, Any]
+    """By topic, from where its stage takes lists of batches: of one membership, each of another partition."""
 
     failure: BaseException | None
     """Why the worker failed."""
@@ -235,7 +237,7 @@ class GroupApp(faust.App):
         return PartitionReader(self.servers, self._security, flowing=flowing, **settings)
 
     def _add_stage(self, stage: StageSpec) -> None:
-        topic = self.topic(*stage.topics, schema=BatchSchema(), acks=False)
+        topic = self.topic(*stage.topics, acks=False)
 
         async def body(stream: Any) -> None:
             async for several in stream:

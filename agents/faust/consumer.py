@@ -1,48 +1,18 @@
-"""Faust's consumer, carrying whole batches: one message is what a poll brought of a topic."""
+"""Faust's consumer, carrying whole batches: what a poll brought of a topic goes to its stage at once."""
 
 import asyncio
 import contextlib
 import time
 from typing import Any
 
-from faust import Schema
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.transport.producer import ProducerBuffer
-from faust.types.tuples import TP
 from mode import Service
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust.group_consumer import GroupConsumer
 from penstock.agents.pace import NEVER
-
-
-class BatchMessage:
-    """What Faust's conductor hands to a stage's queue: what a poll brought of a topic. Made dozens to hundreds of times
-    a second, so with no more of a Faust message than is asked for.
-
-    Args:
-        batches: of one topic and one membership, each of another partition.
-    """
-
-    __slots__ = ("batches", "generation_id", "refcount", "tp")
-
-    def __init__(self, batches: list[RecordBatch]) -> None:
-        first = batches[0]
-        self.batches, self.generation_id, self.refcount = batches, first.generation, 0
-        self.tp = TP(first.topic, first.partition)
-
-
-class BatchSchema(Schema):
-    """Faust has nothing to decode: a message is its own event. A public hook: `app.topic(schema=...)`."""
-
-    def compile(self, app: Any, **kwargs: Any) -> Any:
-        """The decoder Faust's conductor calls for each message."""
-
-        async def decode(message: BatchMessage, *, propagate: bool = False) -> BatchMessage:
-            return message
-
-        return decode
 
 
 class BatchConsumer(GroupConsumer):
@@ -122,8 +92,12 @@ class BatchConsumer(GroupConsumer):
     # ---- the batch path
 
     async def _drain_messages(self, fetcher: Any) -> None:
-        """Poll, and put the batches on the queues of their agents, those of a topic as one message: at low rates the
-        messages cost more than the records. A full queue makes this wait."""
+        """Poll, and put the batches on the queues of their agents, those of a topic together: at low rates the messages
+        cost more than the records. A full queue makes this wait.
+
+        Stock goes through its conductor, which looks up the channels of each message, decodes it and counts who has it.
+        A topic has one stage here.
+        """
         app = self.app
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
@@ -142,11 +116,11 @@ class BatchConsumer(GroupConsumer):
                         continue
                     self._follows(tp, batch)
                     found.setdefault(tp.topic, []).append(batch)
-                for several in found.values():
+                for topic, several in found.items():
                     # A full queue made this wait, perhaps for a revocation. The generation need not be another one
                     # behind it: a member that joins again as it was may be given the same.
                     if self.flow_active:
-                        await self.callback(BatchMessage(several))  # stock wraps this call in four tasks per message
+                        await app.queues[topic].put(several)
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise

@@ -100,5 +100,6 @@ def kafka_transaction(spec: GroupSpec, servers: list[str], slot: str, **given: A
     transactional_id = f"{spec.app_id}-{slot}"
     given["compressions"] = {topic.name: topic.compression for topic in spec.writes if topic.compression is not None}
     if spec.held is None:
-        return KafkaTransaction(servers, spec.app_id, transactional_id, **given)
+        early = all(table.source is not None for table in spec.tables)
+        return KafkaTransaction(servers, spec.app_id, transactional_id, early=early, **given)
     return AtLeastOnceTransaction(servers, spec.app_id, transactional_id, held=spec.held, **given)

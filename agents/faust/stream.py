@@ -15,6 +15,7 @@ class BatchStream(Stream):
     """
 
     def __aiter__(self) -> AsyncIterator[Any]:
+        self.app.queues.update(dict.fromkeys(self.channel.topics, self.channel.queue))
         batches = self._batches()
         self._active_agens.add(batches)
         return batches
@@ -27,9 +28,9 @@ class BatchStream(Stream):
             while not self.should_stop:
                 if not queue.empty():
                     await asyncio.sleep(0)  # a backlog: others have their turn, too
-                message = await queue.get()
-                if app.flow_control.is_active() and message.generation_id == app.consumer_generation_id:
-                    yield message.batches
+                batches = await queue.get()
+                if app.flow_control.is_active() and batches[0].generation == app.consumer_generation_id:
+                    yield batches
         except StopAsyncIteration:  # how Faust ends the wait for a message
             return
         finally:

@@ -1,8 +1,11 @@
 """A checkpoint's transaction on Kafka: one transactional producer per worker."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+
+from aiokafka import errors
 
 from penstock.agents.compression import Compression
 from penstock.agents.kafka.lanes import Batch, Sent
@@ -38,6 +41,8 @@ class KafkaTransaction:
         security: how to connect.
         compression: of its record batches. Default None: none.
         compressions: of topics whose records are compressed in another way.
+        early: announce a transaction's partitions when its first outputs are there, while more of them are gathered: a
+            round less before they are committed. Not worth it where a checkpoint has changelogs to announce anyway.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class KafkaTransaction:
         security: Security = PLAINTEXT,
         compression: Compression | None = None,
         compressions: Mapping[str, str] | None = None,
+        early: bool = False,
     ) -> None:
         self._servers, self._security = servers, security
         self._group_id, self._instance_id = group_id, instance_id
@@ -65,6 +71,7 @@ class KafkaTransaction:
         """The outputs collected."""
         self._changelog = self._writer(transactional=True)
         self._taken: list[Batch] = []
+        self._early, self._announcing = early, None
         self._begun = False
         self._begun_at = 0.0
         self._sent: list[Sent] = []
@@ -84,6 +91,8 @@ class KafkaTransaction:
 
     async def stop(self) -> None:
         """Disconnect; an open transaction is aborted."""
+        if self._announcing is not None:
+            self._announcing.cancel()
         await self.producer.stop()
 
     async def renew(self) -> None:
@@ -151,6 +160,19 @@ class KafkaTransaction:
 
     async def deliver(self, *, more: bool = False) -> None:
         """See `Transaction.deliver`. Everything waits."""
+        if self.timed_out is not None:
+            return  # of a batch that was in flight, and is dropped
+        if self._early and not self._begun and (partitions := self.outbox.partitions):
+            self._begin()
+            self._announcing = asyncio.create_task(self.producer.enlist(partitions, self._group_id))
+
+    _announcing: asyncio.Task[None] | None
+
+    async def _announced(self) -> None:
+        """Return once nothing is being announced any more, or raise why it could not be."""
+        announcing, self._announcing = self._announcing, None
+        if announcing is not None:
+            await announcing
 
     def take(self) -> None:
         """See `Transaction.take`."""
@@ -172,6 +194,7 @@ class KafkaTransaction:
         if taken:
             with self._in_time():
                 self._begin()
+                await self._announced()
                 self._sent += await self.producer.send_all(taken)
                 await self.producer.room(SPILL_BYTES)
 
@@ -194,6 +217,7 @@ class KafkaTransaction:
 
     async def _settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         self._begin()
+        await self._announced()
         taken, changelog, self._taken = self._taken, self._changelog.take(), []
         await self.producer.enlist({at for at, _ in (*taken, *changelog)}, self._group_id)
         sending = self.producer.send((*changelog, *taken))  # together: the first batches for a broker go in one request
@@ -229,6 +253,8 @@ class KafkaTransaction:
         self.outbox.clear()
         self._changelog.clear()
         self._taken, self._sent, self._positions = [], [], {}
+        with suppress(errors.KafkaError):  # what nobody asked for: the abort says whether it can be done
+            await self._announced()
         if self._begun:
             with suppress(TimedOut), self._in_time():  # aborted it is
                 await self.producer.abort_transaction()

@@ -46,6 +46,11 @@ class BatchWriter:
         open_bytes: int = sum(builder.size() for builder in self._open.values())
         return self._full_bytes + open_bytes
 
+    @property
+    def partitions(self) -> set[Address]:
+        """Of which it holds rows."""
+        return {*self._open, *(at for at, _ in self._full)}
+
     def append_rows(
         self,
         topic: str,

@@ -83,7 +83,10 @@ class OnKafka(Topics):
         self.owner = Owner(coordinator.generation, coordinator.member_id)
         where: Any = ([bootstrap], prefix, f"{prefix}-0")
         held = HELD[delivery]
-        self.transaction = KafkaTransaction(*where) if held is None else AtLeastOnceTransaction(*where, held=held)
+        if held is None:
+            self.transaction = KafkaTransaction(*where, early=True)
+        else:
+            self.transaction = AtLeastOnceTransaction(*where, held=held)
 
     async def visible(self, topic: Topic[bytes, bytes]) -> list[tuple[bytes, bytes | None]]:
         return [(r.key, r.value) async for records in read_topic(self.bootstrap, topic) for r in records]
@@ -280,6 +283,26 @@ def test_what_is_collected_behind_the_cut_is_for_the_next_commit(place: Open) ->
         await at.transaction.commit()
         assert await seen(at, at.out, 3) == [(b"k", b"1"), (b"k", b"2"), (b"k", b"3")]
         assert at.transaction.empty
+
+    run(place, body)
+
+
+def test_what_was_announced_while_it_gathered_can_be_committed_or_aborted(place: Open) -> None:
+    async def body(at: Place) -> None:
+        for n, kept in enumerate([True, False, True, False, True], 1):
+            emit(at, b"%d" % n)
+            await at.transaction.deliver()
+            emit(at, b"%d, too" % n)
+            await at.transaction.deliver()
+            if kept:
+                await settle(at, n, (b"a", b"%d" % n))
+                await at.transaction.commit()
+            else:
+                await at.transaction.abort()
+            assert at.transaction.empty
+        assert await seen(at, at.out, 6) == [(b"k", value) for n in (1, 3, 5) for value in (b"%d" % n, b"%d, too" % n)]
+        assert await seen(at, at.changelog, 3) == [(b"a", b"1"), (b"a", b"3"), (b"a", b"5")]
+        assert await at.committed() == 5
 
     run(place, body)
 

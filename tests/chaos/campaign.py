@@ -41,6 +41,8 @@ class Report:
     seconds: float = 0.0
     stalls: Stalls = field(default_factory=Stalls)
     problems: list[str] = field(default_factory=list)
+    stuck: bool = False
+    """Whether one of them is that the workers did not get on."""
     doubled: list[str] = field(default_factory=list)
     """Records that the load's producer has doubled on a broker that is not ours."""
 
@@ -119,6 +121,7 @@ class Campaign:
             await progress.done(STUCK)
         except TimeoutError as exc:
             report.problems.append(str(exc))
+            report.stuck = True
             if not report.records:
                 report.records = await asyncio.to_thread(load.stop)
         finally:

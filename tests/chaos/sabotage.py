@@ -51,9 +51,10 @@ def no_last_checkpoint() -> None:
             self.owner = owner
         return await enter(self, owner)
 
-    def leave(self: protocol.Checkpoint, source: protocol.Partition, start: int, next_offset: int) -> None:
+    def leave(self: protocol.Checkpoint, *ranges: tuple[protocol.Partition, int, int]) -> None:
         self._step_out()
-        self.marks[source] = next_offset
+        for source, _, next_offset in ranges:
+            self.marks[source] = next_offset
 
     protocol.Checkpoint.revoke = revoke  # type: ignore[method-assign]
     protocol.Checkpoint.run = run_unless_leaving  # type: ignore[method-assign]
