@@ -24,7 +24,7 @@ from penstock.agents.operators import Headers
 from penstock.agents.outbox import Outbox
 from penstock.agents.partitioner import Partitioner
 from penstock.agents.stage import Stage
-from penstock.tables.checkpoint import Checkpoint, Owner, Partition, Transaction
+from penstock.tables.checkpoint import Checkpoint, Fenced, Owner, Partition, Transaction
 from penstock.tables.errors import PenstockError
 from penstock.tables.expiring import end_era
 from penstock.tables.kinds import table_partition
@@ -128,6 +128,9 @@ class GroupRuntime:
             await self.stages[batch.topic].process(batch)
             self.failures.settle()
             await checkpoint.collected(more=more)  # before leave(): no cut may come between
+        except Fenced as exc:
+            checkpoint.leave_fenced(exc)
+            return False
         except BaseException as exc:
             checkpoint.leave_failed(exc)
             raise
@@ -174,6 +177,9 @@ class GroupRuntime:
             worked = [stage.time.tick(positions, behind) for stage in set(self.stages.values())]
             if any(worked):
                 await self.checkpoint.collected()
+        except Fenced as exc:
+            self.checkpoint.leave_fenced(exc)
+            return False
         except BaseException as exc:
             self.checkpoint.leave_failed(exc)
             raise
@@ -190,6 +196,14 @@ class GroupRuntime:
     def overdue(self) -> bool:
         """Whether more is due than one tick sends."""
         return any(stage.time.overdue for stage in self.stages.values())
+
+    def renew(self) -> None:
+        """A new assignment is recovered: batches are welcome. A member that was fenced reads again what it dropped, so
+        the times of those records must not be known yet: they would be late."""
+        if self.checkpoint.fenced is not None:
+            for stage in set(self.stages.values()):
+                stage.time.forget()
+        self.checkpoint.renew()
 
     def awake(self) -> None:
         """The process stood still for a while: nobody was quiet for that long."""

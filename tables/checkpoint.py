@@ -65,6 +65,12 @@ class Fenced(Exception):
     """This member no longer owns what it wants to commit; others go on from the last commit. Nothing was committed."""
 
 
+class TimedOut(Fenced):
+    """The broker aborted the transaction for its age: it stood still, or this process did, or a partition had no
+    leader. The partitions may still be this member's, so nobody else goes on from the last commit, and the group has to
+    be asked for an assignment."""
+
+
 class Transaction(Protocol):
     """Where a checkpoint goes: Kafka through a transactional producer, or the memory of the test driver."""
 
@@ -88,7 +94,11 @@ class Transaction(Protocol):
         ...
 
     async def send_outputs(self) -> None:
-        """Send what was taken, ahead of `settle`."""
+        """Send what was taken, ahead of `settle`.
+
+        Raises:
+            TimedOut: see `settle`.
+        """
         ...
 
     def add_changelog(
@@ -106,12 +116,19 @@ class Transaction(Protocol):
 
         Raises:
             Fenced: `owner` is outdated. What was sent will not be committed: `abort`.
+            TimedOut: it was open for too long, and is aborted. Nothing may follow before the next assignment but
+                `abort`.
             Exception: something was not acknowledged.
         """
         ...
 
     async def commit(self) -> None:
-        """Commit what is settled."""
+        """Commit what is settled.
+
+        Raises:
+            TimedOut: see `settle`. What is committed after all, because an answer was lost, is known to the next
+                assignment's recovery alone.
+        """
         ...
 
     def position(self, topic: str, partition: int) -> int:
@@ -182,7 +199,11 @@ class Checkpoint:
 
     async def collected(self, *, more: bool = False) -> None:
         """A batch is through, but for `leave`. Send what need not wait, or cannot: outputs that have grown large go
-        ahead within the transaction, once the checkpoint at work is done with it."""
+        ahead within the transaction, once the checkpoint at work is done with it.
+
+        Raises:
+            Fenced: what went ahead will not be committed: `leave_fenced`.
+        """
         await self.transaction.deliver(more=more)
         if self.transaction.full:
             async with self._turn:
@@ -208,6 +229,12 @@ class Checkpoint:
         if self.failed is None:
             self.failed = exc
         self._idle.set()
+
+    def leave_fenced(self, exc: Fenced) -> None:
+        """What the batch in flight sent ahead is lost, and the batch with it, and all that is staged: `revoke`, which
+        comes before the next assignment, drops it."""
+        self.fenced = exc
+        self._step_out()
 
     def leave_failed(self, exc: BaseException) -> None:
         """The batch in flight raised."""

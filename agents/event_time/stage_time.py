@@ -194,6 +194,10 @@ class StageTime:
             announcer.forget()
         self._held, self._behind = held, set()
 
+    def forget(self) -> None:
+        """Know no more than the tables do: as after a start."""
+        self._changed(frozenset())
+
     def awake(self) -> None:
         """The process stood still for a while: nobody was quiet for that long."""
         for _, inlet in self._inlets.values():

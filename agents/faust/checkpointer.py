@@ -1,5 +1,6 @@
 """The checkpoint as a service of the worker: its producer, its pace, and what a failure does."""
 
+import logging
 import os
 import sys
 import threading
@@ -12,6 +13,9 @@ from penstock.agents.faust.failures import explain
 from penstock.agents.faust.transaction import KafkaTransaction
 from penstock.agents.group import GroupRuntime
 from penstock.agents.pace import Pace
+from penstock.tables.checkpoint import TimedOut
+
+log = logging.getLogger("penstock.worker")
 
 HANG_SECONDS = 10.0
 """A failed worker whose shutdown hangs longer is ended the hard way: what it had staged is lost anyway, and its slot
@@ -29,6 +33,7 @@ class Checkpointer(Service):
     def __init__(self, app: Any, transaction: KafkaTransaction, runtime: GroupRuntime, pace: Pace, **kw: Any) -> None:
         super().__init__(**kw)
         self.app, self.transaction, self.runtime, self.pace = app, transaction, runtime, pace
+        transaction.on_timed_out = self._timed_out
 
     async def on_start(self) -> None:
         """Connect the producer; it must be there before the first batch."""
@@ -40,6 +45,18 @@ class Checkpointer(Service):
             await self.app.follower.stop()
         await self.runtime.stop()
         await self.transaction.stop()
+
+    def _timed_out(self, exc: TimedOut) -> None:
+        """The broker aborted a transaction for its age. What is not committed is dropped, and the group is asked to
+        take this member again: then there is an assignment, and it goes on from the last commit."""
+        log.warning("%s[%s]: %s", self.app.spec.app_id, self.app.slot, exc)
+        self.app.consumer.rejoin()
+
+    async def renew(self) -> None:
+        """The group has taken this member, and its stores are to be recovered. A producer that was fenced for its
+        transaction's age is replaced now, and not sooner: a new one fences whoever has the slot's transactional id, and
+        a worker whose slot has a successor hears from the group that it is out."""
+        await self.transaction.renew()
 
     async def run(self) -> bool:
         """Take a checkpoint. A failure stops the worker."""
@@ -53,10 +70,7 @@ class Checkpointer(Service):
     def fail(self, exc: BaseException) -> None:
         """Commit nothing any more; the process ends even if its shutdown should hang."""
         if self.app.failure is None:
-            transaction = self.transaction
-            self.app.failure = explain(
-                exc, self.app.spec.app_id, self.app.slot, transaction.open_seconds, transaction.timeout_ms
-            )
+            self.app.failure = explain(exc, self.app.spec.app_id, self.app.slot)
             timer = threading.Timer(HANG_SECONDS, self._end)
             timer.daemon = True
             timer.start()

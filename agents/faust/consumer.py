@@ -117,7 +117,10 @@ class BatchConsumer(GroupConsumer):
                     self._follows(tp, batch)
                     found.setdefault(tp.topic, []).append(batch)
                 for topic, several in found.items():
-                    await app.queues[topic].put(several)
+                    # A full queue made this wait, perhaps for a revocation. The generation need not be another one
+                    # behind it: a member that joins again as it was may be given the same.
+                    if self.flow_active:
+                        await app.queues[topic].put(several)
         except self.consumer_stopped_errors:
             if not app.should_stop:
                 raise

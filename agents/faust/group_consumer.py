@@ -37,6 +37,10 @@ class GroupConsumer(driver.Consumer):
         found = self._thread.coordinator
         return found if isinstance(found, StableCoordinator) else None
 
+    def rejoin(self) -> None:
+        """Ask the group for an assignment, though this one has not ended."""
+        self._thread.rejoin()
+
     async def on_start(self) -> None:
         """Connect the reader; the thread, a child, starts behind it."""
         self._most = self.app.conf.broker_max_poll_records  # asked for once: Faust's settings are slow to read

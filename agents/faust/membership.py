@@ -51,6 +51,11 @@ class MemberThread(AIOKafkaConsumerThread):
         """aiokafka's group coordinator; None before the thread has started."""
         return None if self._consumer is None else self._consumer._coordinator
 
+    def rejoin(self) -> None:
+        """Join the group again, under the same member id. Nothing more where that is under way."""
+        if (coordinator := self.coordinator) is not None:
+            self.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+
     @property
     def subscriptions(self) -> Any:
         """What the group gave this member: aiokafka's SubscriptionState."""

@@ -136,11 +136,12 @@ class BatchRecovery(Recovery):
 
     async def _recover(self, generation: int) -> None:
         self._set_recovery_started()
+        await self.app.checkpointer.renew()  # first: it ends what the old one left open, which readers wait for
         if self.active_tps or self.standby_tps:
             await self._replay()
         if self.app.spec.sourced:
             await self._catch_up()
-        self.app.runtime.checkpoint.renew()
+        self.app.runtime.renew()
         await self._resume(generation)
 
     async def _replay(self) -> None:

@@ -1,20 +1,21 @@
 """A checkpoint's transaction on Kafka: one transactional producer per worker."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 from aiokafka import errors
 
 from penstock.agents.compression import Compression
 from penstock.agents.kafka.lanes import Batch, Sent
-from penstock.agents.kafka.transactional import FENCED, TransactionalProducer
+from penstock.agents.kafka.protocol import FENCED_PRODUCER
+from penstock.agents.kafka.transactional import FENCED, TransactionalProducer, TransactionOverdue
 from penstock.agents.kafka.writer import BatchWriter
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.agents.security import PLAINTEXT, Security
-from penstock.tables.checkpoint import Fenced, Owner, Partition
+from penstock.tables.checkpoint import Fenced, Owner, Partition, TimedOut
 from penstock.tables.errors import PenstockError
 
 SPILL_BYTES = 4 << 20
@@ -59,10 +60,12 @@ class KafkaTransaction:
     ) -> None:
         self._servers, self._security = servers, security
         self._group_id, self._instance_id = group_id, instance_id
-        self.timeout_ms = timeout_ms
-        self.producer = TransactionalProducer(
-            servers, transactional_id, transaction_timeout_ms=timeout_ms, security=security
-        )
+        self._transactional_id, self.timeout_ms = transactional_id, timeout_ms
+        self.producer = self._new_producer()
+        self.timed_out: TimedOut | None = None
+        """Until `renew`: the producer can do nothing any more, as the broker aborted its transaction for its age."""
+        self.on_timed_out: Callable[[TimedOut], None] = lambda exc: None
+        """Called when that is found."""
         self._compression, self._compressions = compression, compressions
         self.outbox = self._writer(transactional=True)
         """The outputs collected."""
@@ -73,6 +76,11 @@ class KafkaTransaction:
         self._begun_at = 0.0
         self._sent: list[Sent] = []
         self._positions: dict[Partition, int] = {}
+
+    def _new_producer(self) -> TransactionalProducer:
+        return TransactionalProducer(
+            self._servers, self._transactional_id, transaction_timeout_ms=self.timeout_ms, security=self._security
+        )
 
     def _writer(self, *, transactional: bool) -> BatchWriter:
         return BatchWriter(compression=self._compression, compressions=self._compressions, transactional=transactional)
@@ -86,6 +94,46 @@ class KafkaTransaction:
         if self._announcing is not None:
             self._announcing.cancel()
         await self.producer.stop()
+
+    async def renew(self) -> None:
+        """Go on with another producer, where the transaction before was aborted for its age. It fences whoever has the
+        transactional id: call this when the group has taken this member again, so that this one is no zombie."""
+        if self.timed_out is not None:
+            old, self.producer = self.producer, self._new_producer()
+            await old.stop()
+            await self.producer.start()
+            self.timed_out = None
+
+    @contextmanager
+    def _in_time(self) -> Iterator[None]:
+        """Around what the producer does: raises TimedOut for a transaction that was aborted for its age.
+
+        A broker answers the same to a producer whose successor has started and to one whose transaction it has aborted
+        for its age, so the age decides. A successor may have started all the same: that the group knows.
+
+        At a commit this may be said of one that is done: EndTxn was accepted, its answer lost, and a successor of this
+        producer has started before it was sent again (without one it is answered as before, whatever the age: a
+        transaction whose end is decided does not time out). So it is taken for neither: nothing of it is kept, in
+        memory or in a store, and the recovery reads committed offsets, once they are decided, and the changelogs.
+        """
+        try:
+            yield
+        except TransactionOverdue as exc:
+            raise self._lost() from exc
+        except FENCED_PRODUCER as exc:
+            if self.open_seconds is None or self.open_seconds * 1000 < self.timeout_ms:
+                raise
+            raise self._lost() from exc
+
+    def _lost(self) -> TimedOut:
+        exc = self.timed_out = TimedOut(
+            f"its transaction was open for {self.open_seconds or 0.0:.1f} s, and the broker aborts those of more than "
+            f"{self.timeout_ms / 1000:g} s. Was the process stopped, a broker away, a partition without a leader? "
+            "Nothing of it is committed; the worker goes on from the last commit"
+        )
+        self._begun = False
+        self.on_timed_out(exc)
+        return exc
 
     @property
     def empty(self) -> bool:
@@ -112,6 +160,8 @@ class KafkaTransaction:
 
     async def deliver(self, *, more: bool = False) -> None:
         """See `Transaction.deliver`. Everything waits."""
+        if self.timed_out is not None:
+            return  # of a batch that was in flight, and is dropped
         if self._early and not self._begun and (partitions := self.outbox.partitions):
             self._begin()
             self._announcing = asyncio.create_task(self.producer.enlist(partitions, self._group_id))
@@ -142,10 +192,11 @@ class KafkaTransaction:
         """See `Transaction.send_outputs`."""
         taken, self._taken = self._taken, []
         if taken:
-            self._begin()
-            await self._announced()
-            self._sent += await self.producer.send_all(taken)
-            await self.producer.room(SPILL_BYTES)
+            with self._in_time():
+                self._begin()
+                await self._announced()
+                self._sent += await self.producer.send_all(taken)
+                await self.producer.room(SPILL_BYTES)
 
     def add_changelog(
         self,
@@ -161,6 +212,10 @@ class KafkaTransaction:
 
     async def settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         """See `Transaction.settle`."""
+        with self._in_time():
+            await self._settle(offsets, owner)
+
+    async def _settle(self, offsets: Mapping[Partition, int], owner: Owner) -> None:
         self._begin()
         await self._announced()
         taken, changelog, self._taken = self._taken, self._changelog.take(), []
@@ -185,7 +240,8 @@ class KafkaTransaction:
 
     async def commit(self) -> None:
         """See `Transaction.commit`."""
-        await self.producer.commit_transaction()
+        with self._in_time():
+            await self.producer.commit_transaction()
         self._begun = False
 
     def position(self, topic: str, partition: int) -> int:
@@ -197,11 +253,12 @@ class KafkaTransaction:
         self.outbox.clear()
         self._changelog.clear()
         self._taken, self._sent, self._positions = [], [], {}
-        with contextlib.suppress(errors.KafkaError):  # what nobody asked for: the abort says whether it can be done
+        with suppress(errors.KafkaError):  # what nobody asked for: the abort says whether it can be done
             await self._announced()
         if self._begun:
+            with suppress(TimedOut), self._in_time():  # aborted it is
+                await self.producer.abort_transaction()
             self._begun = False
-            await self.producer.abort_transaction()
 
 
 def _behind(sent: Sent) -> int:

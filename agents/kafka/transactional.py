@@ -10,50 +10,34 @@ batches for a broker go alone, further ones beside each other, and offsets behin
 import asyncio
 import enum
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import errors
-from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.client import CoordinationType
 
-from penstock.agents.kafka.asking import MAX_BLOCK_MS, Asking
+from penstock.agents.kafka.asking import MAX_BLOCK_MS
+from penstock.agents.kafka.coordinated import FENCED, CoordinatedProducer
 from penstock.agents.kafka.lanes import Address, Batch, Sent
-from penstock.agents.kafka.producer import BatchProducer
-from penstock.agents.kafka.protocol import FENCED_PRODUCER, FencedInstanceId, TransactionAbortable
 from penstock.agents.kafka.transaction_requests import (
     AddOffsetsToTxn,
     AddPartitionsToTxn,
-    Codes,
     CoordinatorRequest,
     EndTxn,
-    Identity,
     TxnOffsetCommit,
 )
 
+__all__ = ["FENCED", "TransactionOverdue", "TransactionalProducer"]
+
 log = logging.getLogger("penstock.producer")
 
-FENCED = (
-    errors.IllegalGenerationError,
-    errors.UnknownMemberIdError,
-    errors.RebalanceInProgressError,
-    FencedInstanceId,
-)
-"""What `send_offsets` raises where this group member must not commit. Its producer is still good: abort, rejoin."""
-
-_ABORTABLE = (
-    *FENCED,
-    TransactionAbortable,
-    errors.TopicAuthorizationFailedError,
-    errors.GroupAuthorizationFailedError,
-    errors.UnknownTopicOrPartitionError,
-)
-_MOVED = (errors.NotCoordinatorError, errors.CoordinatorNotAvailableError)
-
-SOONEST, LATEST = 0.001, 0.02
-"""Seconds before a coordinator is asked again that is still ending the transaction before; it takes milliseconds."""
 GOODBYE_SECONDS = 2.0
 """For the abort of what `stop` finds open: readers of its partitions would wait for it to time out."""
+
+
+class TransactionOverdue(errors.KafkaTimeoutError):  # type: ignore[misc]
+    """What was sent was not answered within the transaction's timeout. The end was not told, so that it is not
+    committed and never will be: its coordinator aborts it, or the next producer under the id."""
 
 
 class _State(enum.Enum):
@@ -63,7 +47,7 @@ class _State(enum.Enum):
     ENDING = "ending its transaction"
 
 
-class TransactionalProducer(BatchProducer):
+class TransactionalProducer(CoordinatedProducer):
     """A BatchProducer for transactions. One per worker.
 
     A restart under the same transactional id ends the dead worker's transaction at once; any other id leaves it open,
@@ -79,8 +63,6 @@ class TransactionalProducer(BatchProducer):
             Kafka's Java client.
     """
 
-    transactional_id: str
-
     def __init__(
         self,
         servers: list[str],
@@ -90,36 +72,11 @@ class TransactionalProducer(BatchProducer):
         max_block_ms: int = MAX_BLOCK_MS,
         **settings: Any,
     ) -> None:
-        super().__init__(servers, **settings)
-        self.transactional_id, self._transaction_timeout_ms = transactional_id, transaction_timeout_ms
-        self._max_block_ms = max_block_ms
+        super().__init__(servers, transactional_id, transaction_timeout_ms, max_block_ms, **settings)
         self._state = _State.READY
         self._reason: Exception | None = None
         self._partitions: set[Address] = set()
         self._group: str | None = None
-        self._begun = False  # for the coordinator, as far as is known: it refuses to end what it did not begin
-        self._coordinators: dict[CoordinationType, int] = {}
-
-    async def _identify(self) -> None:
-        """Get the id's producer id and a new epoch, which fences every producer that had it before."""
-        request = InitProducerIdRequest(self.transactional_id, self._transaction_timeout_ms)
-        wait, asking = SOONEST, self._asking("InitProducerId")
-        while True:
-            node = await self._coordinator(CoordinationType.TRANSACTION, self.transactional_id, asking)
-            try:
-                answer = await self.client.send(node, request, group=ConnectionGroup.COORDINATION)
-            except errors.KafkaError as exc:
-                if not exc.retriable:
-                    raise
-                asking.again(repr(exc))
-                self._coordinators.clear()
-                await asyncio.sleep(self._backoff)
-                continue
-            if not answer.error_code:
-                self._id, self._epoch = answer.producer_id, answer.producer_epoch
-                return
-            codes = [(self.transactional_id, answer.error_code)]
-            wait = await self._verdict(codes, CoordinationType.TRANSACTION, wait, asking)
 
     async def stop(self) -> None:
         """See `BatchProducer.stop`. A transaction that is open is aborted, if that can be done soon."""
@@ -223,6 +180,7 @@ class TransactionalProducer(BatchProducer):
 
         Raises:
             KafkaError: What was refused: the transaction can only be aborted. Or as `send_offsets` raised.
+            TransactionOverdue: What was sent is not answered. It is not committed.
             KafkaTimeoutError: The coordinator did not say that it is committed, see `enlist`: it may be.
         """
         self._require_open()
@@ -235,8 +193,9 @@ class TransactionalProducer(BatchProducer):
         the end.
 
         Raises:
-            KafkaTimeoutError: it was not answered within the transaction's timeout, or the coordinator did not say that
-                the transaction is aborted, see `enlist`. Nothing more can be done with this producer.
+            TransactionOverdue: what was sent is not answered. Nothing more can be done with this producer.
+            KafkaTimeoutError: the coordinator did not say that the transaction is aborted, see `enlist`. Nothing more
+                can be done with this producer.
         """
         self._usable()
         if self._state is _State.READY:
@@ -263,7 +222,7 @@ class TransactionalProducer(BatchProducer):
         except TimeoutError:
             left = ", ".join(f"{topic}[{partition}]" for topic, partition in self._unanswered())
             self._fail(
-                errors.KafkaTimeoutError(
+                TransactionOverdue(
                     f"{self.transactional_id}: no answer for what was sent to {left} within the transaction's timeout "
                     f"of {self._transaction_timeout_ms} ms. Do these partitions have a leader?"
                 )
@@ -277,13 +236,6 @@ class TransactionalProducer(BatchProducer):
             self._lanes[at].known = False
         self._partitions, self._group, self._reason = set(), None, None
         self._begun, self._state = False, _State.READY
-
-    def _who(self) -> Identity:
-        return self.transactional_id, self._id, self._epoch
-
-    def _usable(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
     def _require_open(self) -> None:
         self._usable()
@@ -299,98 +251,3 @@ class TransactionalProducer(BatchProducer):
         """The transaction can only be aborted."""
         if self._state is _State.OPEN:
             self._state, self._reason = _State.FAILED, exc
-
-    # ---- coordinators
-
-    async def _ask(self, kind: CoordinationType, key: str, requests: Sequence[CoordinatorRequest]) -> None:
-        """Send requests to a coordinator, one behind the other without waiting, until each of them is granted. It takes
-        those of a connection in order.
-
-        Raises:
-            KafkaError: what it said that is not to be waited out.
-        """
-        left, wait = list(requests), SOONEST
-        asking = self._asking(", ".join(type(request).__name__ for request in requests))
-        while left:
-            self._usable()
-            node = await self._coordinator(kind, key, asking)
-            connection = self.client.connected(node, ConnectionGroup.COORDINATION)
-            if connection is None:
-                asking.again("its connection has ended", usual=True)
-                self._coordinators.pop(kind, None)
-                continue
-            codes: Codes = []
-            refused = []
-            answers: list[asyncio.Future[Codes]] = []
-            begun, self._begun = self._begun, True  # what gets no answer may have been heard
-            try:
-                answers += map(connection.send, left)
-                for request, answer in zip(left, answers, strict=True):
-                    if bad := [one for one in await answer if one[1]]:
-                        codes += bad
-                        refused.append(request)
-                self._begun = begun or len(refused) < len(left)
-                left = refused
-            except (errors.KafkaError, TimeoutError) as exc:
-                for answer in answers:
-                    if not answer.cancel() and not answer.cancelled():
-                        answer.exception()  # retrieved
-                if isinstance(exc, errors.KafkaError) and not exc.retriable:
-                    raise
-                asking.again(f"the coordinator did not answer: {exc!r}")
-                self._coordinators.pop(kind, None)
-                await asyncio.sleep(self._backoff)
-            if codes:
-                wait = await self._verdict(codes, kind, wait, asking)
-
-    def _asking(self, what: str) -> Asking:
-        return Asking(f"{self.transactional_id}: {what}", self._max_block_ms / 1000, self._fail)
-
-    async def _verdict(self, codes: Codes, kind: CoordinationType, wait: float, asking: Asking) -> float:
-        """Wait before a coordinator is asked again, or raise what it said. A topic that it does not know may be one
-        that it has not heard of yet, unless it is late.
-
-        Returns:
-            Seconds to wait where it says the same again.
-        """
-        pause, late = 0.0, asking.seconds > self._timeout_ms / 1000
-        for what, code in codes:
-            error = errors.for_code(code)
-            if error is errors.ConcurrentTransactions:
-                asking.again("the transaction before has not ended yet", usual=True)
-                pause = max(pause, wait)
-            elif error.retriable and (error not in _ABORTABLE or not late):
-                asking.again(f"{what}: {error.__name__}", usual=True)
-                if error in _MOVED:
-                    self._coordinators.pop(kind, None)
-                pause = max(pause, self._backoff)
-            elif error is not errors.OperationNotAttempted:  # which stands beside what is wrong
-                self._raise(error, what)
-        await asyncio.sleep(pause)
-        return min(LATEST, 2 * wait)
-
-    def _raise(self, error: type[Exception], what: str) -> None:
-        told = f"{self.transactional_id}: {what}: {error.__name__}"
-        if error in _ABORTABLE:
-            exc = error(told)
-            self._spoil(exc)
-            raise exc
-        self._fail(errors.ProducerFenced(told) if error in FENCED_PRODUCER else error(told))
-        self._usable()
-
-    async def _coordinator(self, kind: CoordinationType, key: str, asking: Asking) -> int:
-        """The node that coordinates transactions or the group, with a connection to it."""
-        while (node := self._coordinators.get(kind)) is None:
-            try:
-                found = await self.client.coordinator_lookup(kind, key)
-                if await self.client.ready(found, group=ConnectionGroup.COORDINATION):
-                    self._coordinators[kind] = found
-                    continue
-                why = f"broker {found}, its coordinator, takes no connection"
-            except errors.KafkaError as exc:
-                if not exc.retriable:
-                    self._raise(type(exc), key)
-                why = f"its coordinator is not known: {exc!r}"
-            asking.again(why)
-            await asyncio.gather(self.client.force_metadata_update(), asyncio.sleep(self._backoff))
-        return node

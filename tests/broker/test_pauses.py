@@ -13,9 +13,9 @@ from tests.broker.recovering import Workers
 from tests.broker.running import until
 from tests.chaos.load import Load
 
-FROZEN = 8.0
-"""Seconds: less than the timeouts of requests and of the transaction; the checkpoint under way takes so long."""
-SOON = 25.0
+FROZEN = 12.0
+"""Seconds: less than the timeout of requests. The checkpoint under way takes so long, or its transaction is too old."""
+SOON = 40.0
 """Seconds: far more than the 2 s that a worker pauses at most, and less than four times such a checkpoint."""
 
 
