@@ -5,7 +5,7 @@ import math
 LONGEST = 0.1
 """Seconds within which a record's outputs commit where the load allows it. At this and longer a transaction costs
 nothing that could be measured in a backlog."""
-LEISURE = 0.5
+LEISURE = 1.0
 """Seconds between checkpoints for which no output waits, under at-least-once: what comes twice after a crash."""
 LONGEST_PAUSE = 2.0
 """Seconds between two checkpoints where they take long. A transaction may be open all that time, and is aborted at
