@@ -52,12 +52,6 @@ class Checkpointer(Service):
         log.warning("%s[%s]: %s", self.app.spec.app_id, self.app.slot, exc)
         self.app.consumer.rejoin()
 
-    async def renew(self) -> None:
-        """The group has taken this member, and its stores are to be recovered. A producer that was fenced for its
-        transaction's age is replaced now, and not sooner: a new one fences whoever has the slot's transactional id, and
-        a worker whose slot has a successor hears from the group that it is out."""
-        await self.transaction.renew()
-
     async def run(self) -> bool:
         """Take a checkpoint. A failure stops the worker."""
         try:

@@ -136,7 +136,7 @@ class BatchRecovery(Recovery):
 
     async def _recover(self, generation: int) -> None:
         self._set_recovery_started()
-        await self.app.checkpointer.renew()  # first: it ends what the old one left open, which readers wait for
+        await self.app.transaction.renew()  # first: it ends what the old one left open, which readers wait for
         if self.active_tps or self.standby_tps:
             await self._replay()
         if self.app.spec.sourced:

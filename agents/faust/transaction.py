@@ -71,7 +71,8 @@ class KafkaTransaction:
         """The outputs collected."""
         self._changelog = self._writer(transactional=True)
         self._taken: list[Batch] = []
-        self._early, self._announcing = early, None
+        self._early = early
+        self._announcing: asyncio.Task[None] | None = None
         self._begun = False
         self._begun_at = 0.0
         self._sent: list[Sent] = []
@@ -97,7 +98,8 @@ class KafkaTransaction:
 
     async def renew(self) -> None:
         """Go on with another producer, where the transaction before was aborted for its age. It fences whoever has the
-        transactional id: call this when the group has taken this member again, so that this one is no zombie."""
+        transactional id: call this when the group has taken this member again, and not sooner. A worker whose slot has
+        a successor hears from the group that it is out."""
         if self.timed_out is not None:
             old, self.producer = self.producer, self._new_producer()
             await old.stop()
@@ -165,8 +167,6 @@ class KafkaTransaction:
         if self._early and not self._begun and (partitions := self.outbox.partitions):
             self._begin()
             self._announcing = asyncio.create_task(self.producer.enlist(partitions, self._group_id))
-
-    _announcing: asyncio.Task[None] | None
 
     async def _announced(self) -> None:
         """Return once nothing is being announced any more, or raise why it could not be."""

@@ -293,15 +293,13 @@ class PartitionReader(PartitionEnds):
             wait_ms=wait_ms,
             most=self._fetch_bytes,
         )
-        answer = _Answer(self, node, asked)
+        fast = node in self._fast
         try:
-            if node not in self._fast:
-                connection.ask(request, answer)
-                return
-            connection.ask(request, answer, least)
+            connection.ask(request, _Answer(self, node, asked), least if fast else 1)
         except errors.KafkaError as exc:
             self._failed(node, exc)
-        else:  # less will come if the flow ends
+            return
+        if fast:  # less will come if the flow ends
             loop = asyncio.get_running_loop()
             self._patience[node] = loop.call_later(wait_ms / 1000 + LATE_SECONDS, connection.relax)
 

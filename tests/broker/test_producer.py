@@ -266,36 +266,6 @@ def test_a_restart_ends_the_old_transaction(names: Names) -> None:
     run(main())
 
 
-def test_a_batch_that_meets_the_fence_is_answered(names: Names) -> None:
-    """Also the one whose own answer tells of it, which nobody may wait for in vain."""
-
-    async def main() -> None:
-        old = producing(names)
-        await old.start()
-        old.begin_transaction()
-        await write(old, names.out, b"before")  # the partition is announced and known: the next batch goes straight
-        async with producing(names):
-            with pytest.raises(ProducerFenced):
-                await write(old, names.out, b"behind")
-            await old.flush()
-        await old.stop()
-
-    run(main())
-
-
-def test_a_flush_waits_for_what_its_owner_waits_for_no_more(names: Names) -> None:
-    async def main() -> None:
-        async with BatchProducer([names.bootstrap]) as producer:
-            writer = BatchWriter(transactional=False)
-            writer.append_rows(*names.out, [b"key"], [b"value"], [1_700_000_000_000])
-            (sent,) = await producer.send_all(writer.take())
-            sent.written.cancel()
-            await producer.flush()
-            assert await read(names, names.out) == [b"value"]
-
-    run(main())
-
-
 def test_an_old_broker_is_named_as_the_cause() -> None:
     """A version that a broker does not offer is an error that says which Kafka is needed."""
     commit = TxnOffsetCommit(("id", 1, 0), "group", (1, "member", None), {("topic", 0): 5})

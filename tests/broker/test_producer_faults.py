@@ -295,10 +295,49 @@ def test_a_transaction_of_which_nothing_was_granted_is_aborted(server: Brokers, 
                     await producer.enlist([(f"{topic_prefix}-unknown", 0)])
                 await producer.abort_transaction()
                 producer.begin_transaction()
-                writer = BatchWriter(transactional=True)
-                writer.append_rows(topic, 0, [None], [b"%d" % turn], [1])
-                await producer.send_all(writer.take())
+                await producer.send_all(one(topic, b"%d" % turn, transactional=True))
                 await producer.commit_transaction()
         assert (await read(server.bootstrap, topic))[0] == [b"0", b"1"]
+
+    run(main())
+
+
+def one(topic: str, value: bytes, *, transactional: bool = False) -> list[Any]:
+    """A batch of one record, for partition 0."""
+    writer = BatchWriter(transactional=transactional)
+    writer.append_rows(topic, 0, [None], [value], [1])
+    return writer.take()
+
+
+def test_a_batch_that_meets_the_fence_is_answered(server: Brokers, topic_prefix: str) -> None:
+    """Also the one whose own answer tells of it, which nobody may wait for in vain."""
+
+    async def main() -> None:
+        topic = f"{topic_prefix}-fenced"
+        await create(server.bootstrap, topic)
+        old = TransactionalProducer([server.bootstrap], topic_prefix)
+        await old.start()
+        old.begin_transaction()
+        (before,) = await old.send_all(one(topic, b"before", transactional=True))
+        await before.written  # the partition is announced and known: the next batch goes straight
+        async with TransactionalProducer([server.bootstrap], topic_prefix):
+            (behind,) = await old.send_all(one(topic, b"behind", transactional=True))
+            with pytest.raises(errors.ProducerFenced):
+                await behind.written
+            await old.flush()
+        await old.stop()
+
+    run(main())
+
+
+def test_a_flush_waits_for_what_its_owner_waits_for_no_more(server: Brokers, topic_prefix: str) -> None:
+    async def main() -> None:
+        topic = f"{topic_prefix}-cancelled"
+        await create(server.bootstrap, topic)
+        async with BatchProducer([server.bootstrap]) as producer:
+            (sent,) = await producer.send_all(one(topic, b"value"))
+            sent.written.cancel()
+            await producer.flush()
+            assert (await read(server.bootstrap, topic))[0] == [b"value"]
 
     run(main())

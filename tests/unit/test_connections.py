@@ -210,8 +210,9 @@ def test_an_answer_comes_whether_or_not_it_is_as_large_as_was_known(run: Any, si
     async def main() -> None:
         async with Broker() as broker:
             connection = await broker.connected()
+            loop = asyncio.get_running_loop()
             for _ in range(3):
-                answer, small = asyncio.get_running_loop().create_future(), connection._loop.create_future()
+                answer, small = loop.create_future(), loop.create_future()
                 connection.ask(Echo(b""), answer, 1_000)
                 await broker.heard.wait()
                 broker.heard.clear()
