@@ -17,8 +17,8 @@ from aiokafka import TopicPartition
 from benchmarks.backlog import Backlog
 from benchmarks.records import PARTITIONS, Delay, Departure, has_departed, to_delay
 from penstock.agents.block import Block
-from penstock.agents.kafka.rows import PlainRowBatch, RowBatch
-from penstock.agents.kafka.unread import Unread
+from penstock.agents.kafka.reading.unread import Unread
+from penstock.agents.kafka.writing.rows import PlainRowBatch, RowBatch
 from penstock.agents.native import native
 from penstock.agents.partitioner import Partitioner
 from penstock.tables.serdes import serde_of

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
 
 from penstock.agents.batch import Headers, RecordBatch
-from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.reading.reader import PartitionReader
 from penstock.agents.kafka.topics import Admin
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.deploy.stored import StoredPart

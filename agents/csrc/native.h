@@ -1,8 +1,9 @@
 /* What the files of penstock.agents._native have in common.
  *
  * The record path in C: wire batches to columns, columns to the records of one (message format 2), and the partitions of
- * keys. Each function has a counterpart in Python beside it (kafka/unread.py, kafka/wire.py, kafka/rows.py,
- * partitioner.py), which is used where this module was not built and which the tests hold it against. Nothing here keeps state of its own, calls back into Python code, or trusts a length that it reads.
+ * keys. Each function has a counterpart in Python beside it (kafka/reading/unread.py, kafka/wire.py,
+ * kafka/writing/rows.py, partitioner.py), which is used where this module was not built and which the tests hold it
+ * against. Nothing here keeps state of its own, calls back into Python code, or trusts a length that it reads.
  *
  * The format: https://kafka.apache.org/documentation/#messageformat.
  */

@@ -1,4 +1,4 @@
-/* Rows of columns to the records of a batch: what kafka/rows.py gathers. */
+/* Rows of columns to the records of a batch: what kafka/writing/rows.py gathers. */
 #include "native.h"
 
 static inline uint64_t

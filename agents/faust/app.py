@@ -31,7 +31,7 @@ from penstock.agents.faust.watch import Watch
 from penstock.agents.group import GroupRuntime
 from penstock.agents.group_spec import GroupSpec
 from penstock.agents.heap import keep_pages
-from penstock.agents.kafka.reader import FLOWING, QUICK, PartitionReader
+from penstock.agents.kafka.reading.reader import FLOWING, QUICK, PartitionReader
 from penstock.agents.kafka.topics import ensure_topics
 from penstock.agents.limits import Limits
 from penstock.agents.pace import LEISURE, Pace

@@ -7,7 +7,7 @@ from typing import Any
 
 from mode import Service
 
-from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.reading.reader import PartitionReader
 from penstock.agents.keyed.everywhere import GlobalFeed
 
 log = logging.getLogger("penstock.recovery")

@@ -10,14 +10,18 @@ from faust.transport.drivers import aiokafka as driver
 from penstock.agents.batch import RecordBatch
 from penstock.agents.faust.coordinator import StableCoordinator
 from penstock.agents.faust.membership import MemberThread
-from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.reading.reader import PartitionReader
 
 
 class GroupConsumer(driver.Consumer):
     """Reads what the group assigns to this member, as batches that bear the membership they were read with."""
 
-    reader: PartitionReader
     _thread: MemberThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reader = self._new_reader()
+        """Reads what is assigned."""
 
     def _new_consumer_thread(self) -> MemberThread:
         return MemberThread(self, loop=self.loop, beacon=self.beacon)
@@ -44,7 +48,6 @@ class GroupConsumer(driver.Consumer):
     async def on_start(self) -> None:
         """Connect the reader; the thread, a child, starts behind it."""
         self._most = self.app.conf.broker_max_poll_records  # asked for once: Faust's settings are slow to read
-        self.reader = self._new_reader()
         await self.reader.start()
         await super().on_start()
 

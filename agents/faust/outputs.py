@@ -5,8 +5,8 @@ from typing import Any
 
 from penstock.agents.faust.transaction import KafkaTransaction
 from penstock.agents.group_spec import GroupSpec
-from penstock.agents.kafka.lanes import Sent
-from penstock.agents.kafka.producer import BatchProducer
+from penstock.agents.kafka.writing.lanes import Sent
+from penstock.agents.kafka.writing.producer import BatchProducer
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.tables.checkpoint import Owner, Partition

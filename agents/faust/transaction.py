@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from aiokafka import errors
 
 from penstock.agents.compression import Compression
-from penstock.agents.kafka.lanes import Batch, Sent
 from penstock.agents.kafka.protocol import FENCED_PRODUCER
-from penstock.agents.kafka.transactional import FENCED, TransactionalProducer, TransactionOverdue
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.writing.lanes import Batch, Sent
+from penstock.agents.kafka.writing.transactional import FENCED, TransactionalProducer, TransactionOverdue
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.agents.operators import Headers
 from penstock.agents.partitioner import Rows
 from penstock.agents.security import PLAINTEXT, Security

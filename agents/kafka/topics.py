@@ -92,6 +92,9 @@ class Admin:
         Args:
             topics: each with its partition count.
             replication: copies of each partition. Default -1: the broker's `default.replication.factor`.
+
+        Raises:
+            PenstockError: the broker refuses one, or does not tell of it within `SEEN_SECONDS`.
         """
         # aiokafka takes the broker's default (-1) only beside an explicit, here empty, assignment.
         assignment: dict[int, list[int]] | None = {} if replication == -1 else None
@@ -108,7 +111,12 @@ class Admin:
     async def _seen(self, names: set[str]) -> None:
         """Wait until the broker tells of new topics: a group that joins before it does would leave them out."""
         deadline = time.monotonic() + SEEN_SECONDS
-        while names.difference(await self.partitions(names)) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while unseen := names.difference(await self.partitions(names)):
+            if time.monotonic() >= deadline:
+                raise PenstockError(
+                    f"{', '.join(self.servers)} created {', '.join(map(repr, sorted(unseen)))} and does not tell of it "
+                    f"after {SEEN_SECONDS:g} s. Are its brokers well? Then start again: what is there stays as it is"
+                )
             await asyncio.sleep(0.02)
 
 

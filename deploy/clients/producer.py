@@ -10,9 +10,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from penstock.agents.kafka.client import SteadyClient
-from penstock.agents.kafka.lanes import Batch
 from penstock.agents.kafka.unreachable import unreachable
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.writing.lanes import Batch
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.agents.partitioner import Partitioner
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.agents.topics import Topic

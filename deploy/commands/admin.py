@@ -35,6 +35,8 @@ from penstock.tables.errors import PenstockError
 
 CONNECT_SECONDS = 8.0
 ANSWER_SECONDS = 20.0
+_OF_TOPIC = "dynamic_topic_config"
+"""The source of a config that is the topic's own."""
 _COMING = (CoordinatorLoadInProgressError, CoordinatorNotAvailableError)
 
 
@@ -208,9 +210,10 @@ class Admin:
         self.client.wait_for_topics([name])
 
     def grow(self, name: str, partitions: int) -> None:
-        """Give a topic more partitions."""
+        """Give a topic more partitions, and wait until the broker tells of them."""
         answer = self.client.create_partitions({name: partitions}, raise_errors=False)
         _check(answer.to_dict()["results"][0], f"topic {name!r} keeps its partitions")
+        _told(lambda: len(self.partitions([name])[name]) >= partitions, f"{partitions} partitions of topic {name!r}")
 
     def delete_topics(self, names: Sequence[str]) -> dict[str, str | None]:
         """Delete topics; for each what went wrong, None for nothing."""
@@ -242,7 +245,8 @@ class Admin:
     def alter_configs(
         self, topic: str, settings: Mapping[str, str], removed: Iterable[str], *, only_check: bool = False
     ) -> None:
-        """Set and remove configs of a topic, all or none."""
+        """Set and remove configs of a topic, all or none, and wait until the broker tells of it: it is the controller
+        that takes them, and others hear of it a moment later."""
         changes: dict[str, Any] = dict(settings) | dict.fromkeys(removed, (AlterConfigOp.DELETE, None))
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, changes)
         try:
@@ -251,6 +255,16 @@ class Admin:
             raise PenstockError(f"this broker cannot remove a config: {exc}") from exc
         if (result := answer["topic"][topic]) != "OK":
             raise PenstockError(f"configs of topic {topic!r} stay as they are: {_plain(result)}")
+        if not only_check:
+            _told(lambda: self._has(topic, settings, removed), f"the configs of topic {topic!r}")
+
+    def _has(self, topic: str, settings: Mapping[str, str], removed: Iterable[str]) -> bool:
+        """Whether the broker tells of these configs as the topic's own, and of those as not."""
+        found = self.configs("topic", [topic]).get(topic, {})
+        own = {key: config.value or "" for key, config in found.items() if config.source == _OF_TOPIC}
+        return own.keys().isdisjoint(removed) and all(
+            key in own and _normal(own[key]) == _normal(value) for key, value in settings.items()
+        )
 
     # ---- offsets
 
@@ -335,6 +349,26 @@ def _settled(ask: Callable[[], Any], errors: Callable[[Any], Any] = lambda answe
         if time.monotonic() > deadline:
             return answer
         time.sleep(0.1)
+
+
+def _normal(value: str) -> list[float | str]:
+    """A config's value however it is written: brokers tell of it as they read it."""
+    found: list[float | str] = []
+    for word in value.split(","):
+        try:
+            found.append(float(word))
+        except ValueError:
+            found.append(word.strip().lower())
+    return found
+
+
+def _told(seen: Callable[[], bool], what: str) -> None:
+    """Wait until the broker tells of what it has taken."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while not seen():
+        if time.monotonic() > deadline:
+            raise PenstockError(f"{what}: the broker took them, and does not tell of them after {ANSWER_SECONDS:g} s")
+        time.sleep(0.05)
 
 
 def _said(answer: Mapping[str, Any]) -> str | None:

@@ -1,13 +1,11 @@
 """Runs `penstock` commands in this process, as a shell would."""
 
-import asyncio
 import json
 from typing import Any
 
 from click.testing import CliRunner, Result
 
 from penstock.deploy.cli import main
-from tests.broker.running import until
 
 
 def penstock(broker: str, *args: str, stdin: str | bytes | None = None, code: int = 0) -> Result:
@@ -23,17 +21,6 @@ def invoked(broker: str, *args: str, stdin: str | bytes | None = None) -> Result
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
-
-
-def altered(broker: str, topic: str, config: str, value: str) -> None:
-    """Set a topic's config, and wait until the broker tells of it: Kafka's hear of it a moment later."""
-    penstock(broker, "topics", "alter", topic, "--config", f"{config}={value}")
-
-    async def seen() -> bool:
-        [told] = answer(broker, "topics", "describe", topic)
-        return bool(told["configs"].get(config, {}).get("value") == value)
-
-    asyncio.run(until(seen, f"{config}={value} is told"))
 
 
 def answer(broker: str, *args: str, stdin: str | bytes | None = None, code: int = 0) -> Any:

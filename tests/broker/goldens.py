@@ -10,8 +10,8 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from penstock.agents.kafka.producer import BatchProducer
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.writing.producer import BatchProducer
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.deploy import create_topics
 from penstock.deploy.lag import LagMonitor
 from penstock.deploy.stored import StoredPart, stored_parts

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from penstock.agents.kafka.producer import BatchProducer
-from penstock.agents.kafka.transactional import TransactionalProducer
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.writing.producer import BatchProducer
+from penstock.agents.kafka.writing.transactional import TransactionalProducer
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.deploy import create_topics
 from penstock.pipelines import FOREVER, Topic
 

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.broker.brokers import EMBEDDED, ZOOKEEPER, Server
-from tests.broker.cli import altered, answer, invoked, lines, penstock
+from tests.broker.cli import answer, invoked, lines, penstock
 from tests.broker.running import LIMIT, PENSTOCK, ROOT, until
 
 START = 1_357_000_000_000
@@ -266,12 +266,12 @@ def test_other_codecs(server: Server, topic_prefix: str, typed: str) -> None:
 
 
 def test_what_the_broker_would_refuse(server: Server, topic: str) -> None:
-    altered(server.bootstrap, topic, "max.message.bytes", "2000")
+    penstock(server.bootstrap, "topics", "alter", topic, "--config", "max.message.bytes=2000")
     rows = "\n".join(["small", "x" * 3000, *("y" * 500 for _ in range(100))])
     result = penstock(server.bootstrap, "produce", topic, stdin=rows, code=1)
     assert result.stderr == "line 2: not delivered: 3,120 bytes are more than the topic's max.message.bytes, 2,000\n"
     assert result.stdout.startswith(f"{topic}: 101 delivered, 1 failed (partition 0: ")
-    altered(server.bootstrap, topic, "cleanup.policy", "compact")
+    penstock(server.bootstrap, "topics", "alter", topic, "--config", "cleanup.policy=compact")
     keyless = penstock(server.bootstrap, "produce", topic, stdin="x\n", code=1)
     assert keyless.stderr == "line 1: not delivered: the topic is compacted, so a record needs a key\n"
 

@@ -10,9 +10,9 @@ from aiokafka import TopicPartition, errors
 from aiokafka.protocol.metadata import MetadataRequest
 
 from penstock.agents.kafka.client import SteadyClient
-from penstock.agents.kafka.reader import PartitionReader
-from penstock.agents.kafka.transactional import TransactionalProducer
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.reading.reader import PartitionReader
+from penstock.agents.kafka.writing.transactional import TransactionalProducer
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.deploy import BrokerServer, create_topics
 from penstock.pipelines import Topic
 from tests.broker.brokers import EMBEDDED

@@ -16,7 +16,7 @@ from aiokafka.errors import ProducerFenced
 
 from penstock.agents.faust.failures import explain
 from penstock.agents.faust.transaction import KafkaTransaction
-from penstock.agents.kafka.transactional import TransactionOverdue
+from penstock.agents.kafka.writing.transactional import TransactionOverdue
 from penstock.agents.slot import SlotTaken
 from penstock.deploy import BrokerServer, KafkaServer, Slot, Supervisor, create_topics
 from penstock.deploy.kafka import KafkaCluster

@@ -14,7 +14,7 @@ from penstock.agents.batch import RecordBatch
 from penstock.agents.faust.coordinator import StableConsumer, StableCoordinator
 from penstock.agents.faust.group_consumer import GroupConsumer, stamped
 from penstock.agents.faust.membership import MemberConsumer
-from penstock.agents.kafka.reader import PartitionReader
+from penstock.agents.kafka.reading.reader import PartitionReader
 from tests.broker.logs import LIMIT, bare, create_topic, run, write, writing
 
 pytestmark = pytest.mark.kafka

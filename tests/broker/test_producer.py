@@ -20,12 +20,12 @@ from aiokafka.errors import (
 
 from penstock.agents.batch import RecordTooLarge
 from penstock.agents.faust.coordinator import StableConsumer, StableCoordinator
-from penstock.agents.kafka.producer import BatchProducer
 from penstock.agents.kafka.protocol import StableOffsetFetch, UnstableOffsetCommit
-from penstock.agents.kafka.reader import PartitionReader
-from penstock.agents.kafka.transaction_requests import TxnOffsetCommit
-from penstock.agents.kafka.transactional import FENCED, TransactionalProducer
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.reading.reader import PartitionReader
+from penstock.agents.kafka.writing.producer import BatchProducer
+from penstock.agents.kafka.writing.transaction_requests import TxnOffsetCommit
+from penstock.agents.kafka.writing.transactional import FENCED, TransactionalProducer
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.deploy import create_topics
 from penstock.pipelines import FOREVER, Topic
 

@@ -12,11 +12,11 @@ import pytest
 import uvloop
 from aiokafka import TopicPartition, errors
 
-from penstock.agents.kafka.lanes import WRAP, Lane
-from penstock.agents.kafka.producer import BatchProducer
-from penstock.agents.kafka.reader import PartitionReader
-from penstock.agents.kafka.transactional import TransactionalProducer
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.reading.reader import PartitionReader
+from penstock.agents.kafka.writing.lanes import WRAP, Lane
+from penstock.agents.kafka.writing.producer import BatchProducer
+from penstock.agents.kafka.writing.transactional import TransactionalProducer
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.deploy import BrokerServer, create_topics
 from penstock.pipelines import FOREVER, Topic
 from tests.broker.brokers import EMBEDDED, KAFKA

@@ -13,10 +13,10 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.kafka.fetch_request import Fetched
-from penstock.agents.kafka.reader import PartitionReader
-from penstock.agents.kafka.rows import row_batch
-from penstock.agents.kafka.unread import Unread
+from penstock.agents.kafka.reading.fetch_request import Fetched
+from penstock.agents.kafka.reading.reader import PartitionReader
+from penstock.agents.kafka.reading.unread import Unread
+from penstock.agents.kafka.writing.rows import row_batch
 from tests.broker.logs import (
     LIMIT,
     LOGS,

@@ -25,7 +25,7 @@ FROZEN = TRANSACTION_MS / 1000 + 2
 HOLDING = """
 import asyncio, os
 from pathlib import Path
-from penstock.agents.kafka.transactional import TransactionalProducer
+from penstock.agents.kafka.writing.transactional import TransactionalProducer
 
 commit = TransactionalProducer.commit_transaction
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from penstock.agents.faust.transaction import KafkaTransaction
-from penstock.agents.kafka.transaction_requests import TxnOffsetCommit
-from penstock.agents.kafka.transactional import TransactionalProducer
+from penstock.agents.kafka.writing.transaction_requests import TxnOffsetCommit
+from penstock.agents.kafka.writing.transactional import TransactionalProducer
 from penstock.tables import checkpoint as protocol
 from penstock.tables.partition import TablePartition
 from penstock.tables.rocksdb import RocksStore

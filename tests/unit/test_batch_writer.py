@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agents.batch import RecordTooLarge
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.writing.writer import BatchWriter
 
 TP = TopicPartition("topic", 3)
 

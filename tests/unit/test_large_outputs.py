@@ -8,7 +8,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from penstock.agents.batch import RecordBatch
 from penstock.agents.group import GroupRuntime
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.writing.writer import BatchWriter
 from penstock.agents.memory import MemoryBroker, MemoryTransaction
 from penstock.pipelines import DeadLetter, Fail, Pipeline, Retry, Skip, Topic
 from penstock.pipelines.compiling import compile_group, declared_partitions

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.agents import native as chosen
-from penstock.agents.kafka.rows import PlainRowBatch, RowBatch
 from penstock.agents.kafka.wire import HEADER, WireBatch, WireRecords, columns_of
+from penstock.agents.kafka.writing.rows import PlainRowBatch, RowBatch
 from penstock.agents.native import native
 from penstock.agents.partitioner import Partitioner, partition_of
 

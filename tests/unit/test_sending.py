@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition, errors
 
-from penstock.agents.kafka.lanes import WRAP, Lane
-from penstock.agents.kafka.produce import ProduceRequest, Written
-from penstock.agents.kafka.producer import BatchProducer
 from penstock.agents.kafka.wire import HEADER
-from penstock.agents.kafka.writer import BatchWriter
+from penstock.agents.kafka.writing.lanes import WRAP, Lane
+from penstock.agents.kafka.writing.produce_request import ProduceRequest, Written
+from penstock.agents.kafka.writing.producer import BatchProducer
+from penstock.agents.kafka.writing.writer import BatchWriter
 
 LIMIT = 90.0
 DUPLICATE, OUT_OF_ORDER, NOT_LEADER, NOT_ENOUGH, NOT_ENOUGH_AFTER = 46, 45, 6, 19, 20

@@ -9,8 +9,8 @@ from aiokafka.errors import CorruptRecordException, IncompatibleBrokerVersion, O
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.kafka.fetch_request import FetchRequest
-from penstock.agents.kafka.unread import Unread
+from penstock.agents.kafka.reading.fetch_request import FetchRequest
+from penstock.agents.kafka.reading.unread import Unread
 
 TP = TopicPartition("topic", 3)
 

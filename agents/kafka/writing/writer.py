@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from penstock.agents.batch import Headers, RecordTooLarge
-from penstock.agents.kafka.lanes import Address, Batch
-from penstock.agents.kafka.rows import Builder, row_batch
+from penstock.agents.kafka.writing.lanes import Address, Batch
+from penstock.agents.kafka.writing.rows import Builder, row_batch
 from penstock.agents.partitioner import Rows
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ from typing import Any
 from aiokafka import TopicPartition, errors
 
 from penstock.agents.batch import RecordBatch
-from penstock.agents.kafka.ends import PartitionEnds
-from penstock.agents.kafka.fetch_request import Fetched, FetchRequest
-from penstock.agents.kafka.unread import Unread
+from penstock.agents.kafka.reading.ends import PartitionEnds
+from penstock.agents.kafka.reading.fetch_request import Fetched, FetchRequest
+from penstock.agents.kafka.reading.unread import Unread
 from penstock.agents.security import PLAINTEXT, Security
 from penstock.tables.checkpoint import Partition
 
@@ -268,7 +268,14 @@ class PartitionReader(PartitionEnds):
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """A task has ended. Where it failed, what it was for would wait, and nobody would hear why."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self._errors.append(exc)
+            self._wake()
 
     async def _refresh(self) -> None:
         """Ask who leads the partitions."""

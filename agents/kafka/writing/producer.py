@@ -17,10 +17,10 @@ from aiokafka import TopicPartition, errors
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from penstock.agents.kafka.client import SteadyClient
-from penstock.agents.kafka.lanes import WINDOW, WRAP, Address, Batch, Lane, Sent
-from penstock.agents.kafka.mending import Mending
-from penstock.agents.kafka.produce import ProduceRequest, Written
 from penstock.agents.kafka.protocol import FENCED_PRODUCER
+from penstock.agents.kafka.writing.lanes import WINDOW, WRAP, Address, Batch, Lane, Sent
+from penstock.agents.kafka.writing.mending import Mending
+from penstock.agents.kafka.writing.produce_request import ProduceRequest, Written
 from penstock.agents.security import PLAINTEXT, Security
 
 log = logging.getLogger("penstock.producer")

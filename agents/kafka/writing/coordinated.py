@@ -8,10 +8,10 @@ from aiokafka import errors
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from penstock.agents.kafka.asking import Asking
-from penstock.agents.kafka.producer import BatchProducer
 from penstock.agents.kafka.protocol import FENCED_PRODUCER, FencedInstanceId, TransactionAbortable
-from penstock.agents.kafka.transaction_requests import Codes, CoordinatorRequest, Identity
+from penstock.agents.kafka.writing.asking import Asking
+from penstock.agents.kafka.writing.producer import BatchProducer
+from penstock.agents.kafka.writing.transaction_requests import Codes, CoordinatorRequest, Identity
 
 FENCED = (
     errors.IllegalGenerationError,

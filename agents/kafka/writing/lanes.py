@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from penstock.agents.kafka.rows import Builder
+from penstock.agents.kafka.writing.rows import Builder
 
 Address = tuple[str, int]
 """Topic and partition."""

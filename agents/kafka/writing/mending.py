@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka import TopicPartition, errors
 
-from penstock.agents.kafka.lanes import Address, Lane, Sent
+from penstock.agents.kafka.writing.lanes import Address, Lane, Sent
 
 log = logging.getLogger("penstock.producer")
 

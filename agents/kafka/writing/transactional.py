@@ -16,10 +16,10 @@ from typing import Any
 from aiokafka import errors
 from aiokafka.client import CoordinationType
 
-from penstock.agents.kafka.asking import MAX_BLOCK_MS
-from penstock.agents.kafka.coordinated import FENCED, CoordinatedProducer
-from penstock.agents.kafka.lanes import Address, Batch, Sent
-from penstock.agents.kafka.transaction_requests import (
+from penstock.agents.kafka.writing.asking import MAX_BLOCK_MS
+from penstock.agents.kafka.writing.coordinated import FENCED, CoordinatedProducer
+from penstock.agents.kafka.writing.lanes import Address, Batch, Sent
+from penstock.agents.kafka.writing.transaction_requests import (
     AddOffsetsToTxn,
     AddPartitionsToTxn,
     CoordinatorRequest,

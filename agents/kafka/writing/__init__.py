@@ -1,0 +1,1 @@
+"""Writing: rows to record batches, batches to brokers in order and once, and transactions."""
