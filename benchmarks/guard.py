@@ -39,7 +39,7 @@ class Comparison:
     def __str__(self) -> str:
         told = f"{self.workload}: {self.now:.2f} of the CPU of the plain aiokafka loop"
         if self.before is None:
-            return f"{told}; nothing is committed to compare with"
+            return f"{told}; nothing is committed for such a machine: --accept does that"
         verdict = "SLOWER" if self.slower else "as it was" if self.change > -SLOWER else "faster"
         return f"{told}, committed {self.before:.2f} ({self.change:+.0%}): {verdict}"
 

@@ -51,8 +51,10 @@ class Columns(NamedTuple):
     headers: list[Headers] | None
     """Of each record; None where no record has any."""
 
-
-NOTHING = Columns([], [], [], 0, None, None)
+    @property
+    def places(self) -> Sequence[int]:
+        """The offset of each record."""
+        return range(self.first, self.first + len(self.values)) if self.offsets is None else self.offsets
 
 
 class WireBatch:
@@ -185,7 +187,7 @@ class WireRecords:
             next one, if any: it is compressed, of an old format, damaged, or ends an aborted transaction.
         """
         if native is None:
-            return NOTHING, start, False
+            return Columns([], [], [], start, None, None), start, False
         columns, at, end, full = native.read_batches(self._data, self._at, start, most, aborted, aborting)
         if at != self._at:
             self._at = at
@@ -215,17 +217,12 @@ class WireRecords:
             raise errors.CorruptRecordException(f"a record batch of {len(whole)} bytes") from exc
 
 
-def concatenated(known: Sequence[int], added: Columns) -> Sequence[int]:
+def concatenated(known: Sequence[int], added: Sequence[int]) -> Sequence[int]:
     """Offset columns one behind the other: a range for as long as there is no hole."""
-    if added.offsets is None:
-        dense = range(added.first, added.first + len(added.values))
-        if not known:
-            return dense
-        if isinstance(known, range) and known.stop == dense.start:
-            return range(known.start, dense.stop)
-        more: Sequence[int] = dense
-    else:
-        more = added.offsets
+    if not known:
+        return added
+    if isinstance(known, range) and isinstance(added, range) and known.stop == added.start:
+        return range(known.start, added.stop)
     out = known if isinstance(known, list) else [*known]
-    out.extend(more)
+    out.extend(added)
     return out

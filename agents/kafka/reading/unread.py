@@ -50,24 +50,30 @@ class Unread:
             CorruptRecordException: A checksum or a record is wrong. The position has not moved, and what is here must
                 be fetched again: the wire batch at fault has been passed.
         """
-        tp, start = self._tp, self.position
-        batch = RecordBatch(tp.topic, tp.partition, start, start, [], [], [], range(0))
+        (topic, partition), start = self._tp, self.position
         records, enough = self._records, sys.maxsize if most is None else most
-        while records.has_next():
-            added, end, full = records.read(start, enough - len(batch), self._aborted, self._aborting)
-            _append(batch, added)
-            batch.next = max(batch.next, end)
-            if full or (wire := records.next_batch()) is None:
-                break
-            if not wire.validate_crc():
-                raise errors.CorruptRecordException(f"Invalid CRC - {tp}")
-            if self._visible(wire):
-                _append(batch, wire.columns(start) if type(wire) is WireBatch else columns_of(wire, start))
-            batch.next = max(batch.next, wire.next_offset)
+        found, end, full = records.read(start, enough, self._aborted, self._aborting)
+        batch = RecordBatch(
+            topic, partition, start, end, found.keys, found.values, found.timestamps, found.places, found.headers
+        )
+        while not full and records.has_next():
+            self._take_one(batch)
             if len(batch) >= enough:
                 break
+            found, end, full = records.read(start, enough - len(batch), self._aborted, self._aborting)
+            _append(batch, found)
+            batch.next = max(batch.next, end)
         self.position = batch.next
         return batch
+
+    def _take_one(self, batch: RecordBatch) -> None:
+        """Take the wire batch at hand, which the compiled part leaves to us."""
+        wire, start = self._records.next_batch(), batch.start
+        if not wire.validate_crc():
+            raise errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
+        if self._visible(wire):
+            _append(batch, wire.columns(start) if type(wire) is WireBatch else columns_of(wire, start))
+        batch.next = max(batch.next, wire.next_offset)
 
     def _visible(self, wire: Any) -> bool:
         """Whether the records of a wire batch are for the reader: not control records, nor of an aborted transaction.
@@ -95,7 +101,7 @@ def _append(batch: RecordBatch, added: Columns) -> None:
     before, count = len(batch.values), len(added.values)
     if not count:
         return
-    batch.offsets = concatenated(batch.offsets, added)
+    batch.offsets = concatenated(batch.offsets, added.places)
     batch.headers = joined_headers(((batch.headers, before), (added.headers, count)))
     if not before:
         batch.keys, batch.values, batch.timestamps = added.keys, added.values, added.timestamps
