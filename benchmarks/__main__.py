@@ -27,6 +27,9 @@ from penstock.pipelines import PenstockError
 
 console = Console(width=None if sys.stdout.isatty() else 160)
 RESULTS = Path(__file__).with_name("results")
+"""What the page shows."""
+SCRATCH = Path(__file__).parents[1] / ".penstock" / "benchmarks"
+"""Results that nobody publishes, so that a look at one candidate does not replace a whole run."""
 
 
 def main() -> int:
@@ -59,8 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=_positive, help="in a backlog; default: as the workload says")
     parser.add_argument("--rounds", type=_positive, default=3, help="runs of each candidate (default: %(default)s)")
     parser.add_argument("--candidates", help="only these, by commas")
-    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FOLDER", help="where results go")
-    parser.add_argument("--publish", action="store_true", help="put tables and plots into docs/benchmarks.md")
+    parser.add_argument("--json", type=Path, metavar="FOLDER", help="where results go; default: .penstock/benchmarks")
+    parser.add_argument(
+        "--publish", action="store_true", help="put tables and plots into docs/benchmarks.md, results beside the code"
+    )
     parser.add_argument("--guard", action="store_true", help="exit code 1 where a workload got slower than committed")
     parser.add_argument("--accept", action="store_true", help="commit this run's ratios as those of such machines")
     return parser
@@ -109,6 +114,7 @@ async def _run(arguments: argparse.Namespace, harness: Harness) -> int:
     if names is None and arguments.workload in ([], ["short"]):
         names = list(SHORT_CANDIDATES)
     console.print(f"{report.machine()}; load average {os.getloadavg()[0]:.1f}", highlight=False)
+    folder = arguments.json or (RESULTS if arguments.publish else SCRATCH)
     right, ratios = True, {}
     try:
         for workload in chosen(arguments.workload):
@@ -120,7 +126,7 @@ async def _run(arguments: argparse.Namespace, harness: Harness) -> int:
             results = report.content(workload, runs, missing, before)
             for line in page.derived(results):
                 console.print(line.strip(), highlight=False)
-            console.print(f"written to {report.write(arguments.json, results).name}", highlight=False)
+            console.print(f"written to {report.write(folder, results).name}", highlight=False)
             if arguments.publish:
                 page.publish(results)
             if (ratio := guard.ratio(results["summary"])) is not None:
