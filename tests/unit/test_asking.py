@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka import errors
 
-from penstock.agents.kafka import asking
+from penstock.agents.kafka.writing import asking
 from penstock.agents.kafka.writing.asking import Asking
 from penstock.agents.kafka.writing.transactional import TransactionalProducer
 
