@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from penstock.agents.kafka.reading.ends import PartitionEnds
 from penstock.deploy import Producer, create_topics, read_topic
 from penstock.pipelines import Record, Topic
 
@@ -41,6 +42,19 @@ async def produce(broker: str, topic: Topic[Any, Any], records: list[tuple[Any, 
 async def read(broker: str, topic: Topic[Any, Any]) -> list[Record]:
     """Every committed record."""
     return [record async for records in read_topic(broker, topic) for record in records]
+
+
+async def decided(broker: str, topic: str, partitions: int) -> None:
+    """Wait until no transaction of a topic is open. Kafka says that one is committed before it has told the topic's
+    partitions, and until then readers of committed records end before it."""
+    places = [(topic, number) for number in range(partitions)]
+
+    async with PartitionEnds([broker]) as ends:
+
+        async def told() -> bool:
+            return await ends.ends(places) == await ends.high_watermarks(places)
+
+        await until(told, f"the transactions of {topic} are decided")
 
 
 @contextmanager

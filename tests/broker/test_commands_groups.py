@@ -10,7 +10,7 @@ from penstock.pipelines import Topic
 from tests.broker.brokers import ZOOKEEPER, Server
 from tests.broker.cli import answer, lines, penstock, rows
 from tests.broker.counting import PARTITIONS, Counting, Number
-from tests.broker.running import PENSTOCK, process, produce, until
+from tests.broker.running import PENSTOCK, decided, process, produce, until
 
 DAY = 86_400_000
 START = 1_357_000_000_000
@@ -154,6 +154,7 @@ def test_a_workers_changelogs_are_no_lag(server: Server, counting: Counting, mod
         with process(*PENSTOCK, *command, log=tmp_path / "log"):
             told = await until(done, "the worker has committed all")
             text = penstock(broker, "groups", "describe", group).stdout
+        await decided(broker, f"{group}-tally-changelog", PARTITIONS)
         return {"told": told, "table": rows(text)}
 
     found = asyncio.run(main())

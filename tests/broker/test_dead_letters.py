@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from penstock.agents.kafka.topics import Admin
 from penstock.deploy import Consumer, Run, Slot, Supervisor
 from penstock.pipelines import Record
 from tests.broker.brokers import EMBEDDED, KAFKA, Server
 from tests.broker.cli import answer, penstock
 from tests.broker.failing import Failing, bad, late, odd, raw, undecodable
-from tests.broker.running import produce, read
+from tests.broker.running import decided, produce, read
 
 COUNT = 30_000
 
@@ -52,6 +53,10 @@ def test_each_failing_record_is_a_dead_letter_once_through_kills(
             await Run(
                 failing.module(tmp_path), server.bootstrap, tmp_path, until_end=True, restarts=5, log=log, watch=kill
             ).run()
+        async with Admin([server.bootstrap]) as admin:
+            written = await admin.partitions(topic.name for topic in (failing.letters, failing.copies, failing.counts))
+        for name, partitions in written.items():
+            await decided(server.bootstrap, name, partitions)
         return (
             await read(server.bootstrap, failing.letters),
             await read(server.bootstrap, failing.copies),
