@@ -1,8 +1,8 @@
 /* The wire batches of a fetch answer, one behind the other, to columns.
  *
- * What is out of the ordinary is left to Python (kafka/reading/unread.py): batches that are compressed, of an old format, damaged,
- * or that end an aborted transaction. Reading stops before such a batch with nothing of it done, and goes on behind it
- * with the next call. So there is one place where errors are made, and none of them here but those of memory.
+ * What is out of the ordinary is left to Python (kafka/reading/unread.py): batches that are compressed, of an old format,
+ * damaged, or that end an aborted transaction. Reading stops before such a batch with nothing of it done, and goes on
+ * behind it with the next call. So there is one place where errors are made, and none of them here but those of memory.
  */
 #include "native.h"
 
